@@ -1,0 +1,23 @@
+"""Shared-memory segments: what workers write, what anybody may read.
+
+``shm.attach(fleet, connection)`` is the public door for readers. Everything a worker or the
+supervisor needs for writing lives in the submodules and imports no numpy.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from shm.errors import SegmentError
+
+if TYPE_CHECKING:
+    from shm.reader import Reader, attach
+
+__all__ = ["Reader", "SegmentError", "attach"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy (PEP 562): a worker imports ``shm`` for writing and must not pay for numpy.
+    if name in {"Reader", "attach"}:
+        import shm.reader as reader
+
+        return getattr(reader, name)
+    raise AttributeError(f"module 'shm' has no attribute {name!r}")

@@ -1,0 +1,292 @@
+"""Layout: every offset, size and number that two processes must agree on.
+
+Pure. Each offset is computed from the one before it; ``LAYOUT_HASH`` changes with any of them.
+docs/shm-layout.md draws this file and a test compares the two. All numbers are little-endian.
+"""
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAGIC = b"FEEDWRDN"
+MAJOR, MINOR = 1, 0
+ENDIAN_TAG = 0x0102_0304_0506_0708
+PAGE = 4096
+CACHE_LINE = 64
+WORD = 8
+
+# Header of every segment, whatever its kind. The magic is stored last: a file without it is not
+# finished. kind, name and incarnation say whose it is; pid with start ticks and boot id say who
+# wrote it.
+HEADER = struct.Struct("<8sHHIQQQII16sQQQqq64s")
+HEADER_FIELDS = (
+    "magic",
+    "major",
+    "minor",
+    "header_bytes",
+    "layout_hash",
+    "total_bytes",
+    "endian_tag",
+    "kind",
+    "flags",
+    "boot_id",
+    "pid",
+    "start_ticks",
+    "incarnation",
+    "created_wall_ns",
+    "created_monotonic_ns",
+    "name",
+)
+HEADER_BYTES = PAGE
+FLAG_MEMBARRIER = 1  # the writer registered for membarrier(2), so readers can order its stores
+
+
+class SegmentKind(IntEnum):
+    """What a segment holds."""
+
+    STATS = 1
+    REGISTRY = 2
+    EVENT_LOG = 3
+
+
+class Word(IntEnum):
+    """
+    Hot words of the stats segment: index of an aligned 8-byte signed word, one store each.
+
+    Words that are written together share a cache line of eight. Times are CLOCK_MONOTONIC
+    nanoseconds, 0 for never.
+    """
+
+    SEQ = 0  # head sequence number, stored before the message is sent
+    EPOCH = 1  # incarnation of the connection
+    SUBSCRIBERS = 2  # prefixes subscribed at the data endpoint
+
+    LIVENESS_NS = 8  # the loop's latest stamp
+    LIVENESS_COUNT = 9
+    LOOP_LAG_NS = 10  # how late the latest stamp was
+
+    SERVING_NS = 16  # when the endpoint was bound and the loop ran
+    SESSION_STATE = 17  # number of worker.session.State
+    SESSION_SINCE_NS = 18
+    SESSION = 19  # number of the session, from 1
+    UP_SINCE_NS = 20  # 0 while not up
+
+    LAST_MESSAGE_NS = 24  # data
+    LAST_FRAME_NS = 25  # anything the exchange sent
+    LAST_PONG_NS = 26
+    RTT_LAST_NS = 27
+    RTT_AVG_NS = 28  # of the last ten; 0 without any
+
+    SAMPLE_INTENT = 32
+    SAMPLE_PUBLISH = 33
+    SAMPLE_FIRST = 34  # no older record was ever in this file
+
+    EVENT_INTENT = 40
+    EVENT_PUBLISH = 41
+
+
+class Counter(IntEnum):
+    """Counters of the stats segment, totals over incarnations: index of an unsigned word."""
+
+    MESSAGES = 0
+    BYTES = 1
+    CONTROL_MESSAGES = 2
+    PUBLISHED = 3
+    PUBLISH_DROPPED = 4
+    PINGS = 5
+    PONGS = 6
+    LATE_PONGS = 7
+    FOREIGN_PONGS = 8
+    TIMEOUTS = 9
+    SERVER_PINGS = 10
+    SESSIONS = 11
+    RECONNECTS = 12
+    CONNECT_FAILURES = 13
+    MATCHER_ERRORS = 14
+    DECODE_ERRORS = 15
+    PROTOCOL_ERRORS = 16
+    OVERSIZE = 17
+    SUBSCRIPTIONS_REFUSED = 18
+    EVENTS = 19
+
+
+# Unit and meaning of each counter; written into the segment, so that a reader of another version
+# still knows what it reads.
+COUNTER_HELP: dict[Counter, tuple[str, str]] = {
+    Counter.MESSAGES: ("messages", "data messages received"),
+    Counter.BYTES: ("bytes", "payload of data messages as received"),
+    Counter.CONTROL_MESSAGES: ("messages", "application pongs and pings recognised"),
+    Counter.PUBLISHED: ("messages", "data messages handed to ZeroMQ"),
+    Counter.PUBLISH_DROPPED: ("messages", "data messages ZeroMQ did not take"),
+    Counter.PINGS: ("pings", "pings sent to the exchange"),
+    Counter.PONGS: ("pongs", "pongs in time, each an RTT sample"),
+    Counter.LATE_PONGS: ("pongs", "pongs after their timeout"),
+    Counter.FOREIGN_PONGS: ("pongs", "pongs that answer no ping of ours, or one twice"),
+    Counter.TIMEOUTS: ("sessions", "sessions declared dead for a missing pong"),
+    Counter.SERVER_PINGS: ("pings", "pings of the exchange answered"),
+    Counter.SESSIONS: ("sessions", "sessions that got up"),
+    Counter.RECONNECTS: ("dials", "dials after the first of a process"),
+    Counter.CONNECT_FAILURES: ("dials", "dials that did not become a session"),
+    Counter.MATCHER_ERRORS: ("errors", "pong matchers or rules that raised"),
+    Counter.DECODE_ERRORS: ("errors", "payloads that did not decompress or exceeded the bound"),
+    Counter.PROTOCOL_ERRORS: ("errors", "sessions ended for a breach of RFC 6455"),
+    Counter.OVERSIZE: ("errors", "sessions ended for a message over the limit"),
+    Counter.SUBSCRIPTIONS_REFUSED: ("frames", "frames of subscribers that are no subscription"),
+    Counter.EVENTS: ("events", "events announced"),
+}
+
+
+class Histogram(IntEnum):
+    """Latency histograms of the stats segment, of this incarnation, values in nanoseconds."""
+
+    RTT = 0
+    LOOP_LAG = 1
+    CONNECT = 2
+
+
+class SampleKind(IntEnum):
+    """What a record of the sample ring measures; ``kind - 1`` is its histogram."""
+
+    RTT = 1
+    LOOP_LAG = 2
+    CONNECT = 3
+
+
+# Histogram: 0 to 255 ns exactly, then 128 buckets an octave up to 2^42 ns (73 minutes), as
+# HdrHistogram with two digits: no bucket is wider than 1/128 of its lower edge.
+SUB_BITS = 7
+SUB_BUCKETS = 1 << SUB_BITS
+VALUE_BITS_MAX = 42
+BUCKETS = SUB_BUCKETS * (VALUE_BITS_MAX - SUB_BITS + 1)
+VALUE_MAX = (1 << VALUE_BITS_MAX) - 1
+
+
+def bucket_index(value_ns: int) -> int:
+    """Return the bucket of a duration; negatives go to the first, giants to the last."""
+    if value_ns > VALUE_MAX:
+        return BUCKETS - 1
+    if value_ns < 0:
+        return 0
+    shift = max(0, value_ns.bit_length() - SUB_BITS - 1)
+    return (shift << SUB_BITS) + (value_ns >> shift)
+
+
+def bucket_edges(index: int) -> tuple[int, int]:
+    """Return the lowest and highest value of a bucket, nanoseconds, both inclusive."""
+    shift = max(0, (index >> SUB_BITS) - 1)
+    low = (index - (shift << SUB_BITS)) << shift
+    return low, low + (1 << shift) - 1
+
+
+# Records. The sequence number stands in the first eight bytes and its low half in the last four.
+SAMPLE = struct.Struct("<QqqIHHqqIIII")
+SAMPLE_FIELDS = (
+    ("seq", "<u8"),
+    ("time_ns", "<i8"),
+    ("value_ns", "<i8"),
+    ("stream", "<u4"),
+    ("kind", "<u2"),
+    ("flags", "<u2"),
+    ("exchange_ns", "<i8"),
+    ("aux", "<i8"),
+    ("size", "<u4"),
+    ("aux2", "<u4"),
+    ("crc", "<u4"),
+    ("seq_lo", "<u4"),
+)
+SAMPLE_BYTES = 64
+assert SAMPLE.size == SAMPLE_BYTES
+SAMPLE_SLOTS_MIN, SAMPLE_SLOTS_MAX = 1024, 1 << 20
+
+EVENT_HEAD = struct.Struct("<QqqHHI")  # seq, monotonic_ns, wall_ns, kind, body length, zero
+EVENT_TAIL = struct.Struct("<I")  # low half of seq
+EVENT_BYTES = 512
+EVENT_SLOTS = 256
+EVENT_BODY_MAX = EVENT_BYTES - EVENT_HEAD.size - EVENT_TAIL.size
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of a segment: ``count`` items of ``stride`` bytes from ``offset``."""
+
+    name: str
+    offset: int
+    count: int
+    stride: int
+
+    @property
+    def end(self) -> int:
+        """The offset behind the section."""
+        return self.offset + self.count * self.stride
+
+
+WORDS_IN_PAGE = PAGE // WORD
+COUNTER_META = struct.Struct("<16s32s80s")  # unit, name, help
+COUNTER_SLOTS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class StatsLayout:
+    """The sections of a stats segment with a sample ring of ``slots`` records."""
+
+    hot: Section
+    counters: Section
+    counter_meta: Section
+    histograms: Section
+    events: Section
+    samples: Section
+    total: int
+
+
+def stats_layout(slots: int) -> StatsLayout:
+    """
+    Return where everything stands.
+
+    Raises:
+        ValueError: If ``slots`` is not a power of two of 1,024 to 1,048,576.
+
+    """
+    if not SAMPLE_SLOTS_MIN <= slots <= SAMPLE_SLOTS_MAX or slots & (slots - 1):
+        raise ValueError(
+            f"a sample ring has a power of two of slots, {SAMPLE_SLOTS_MIN:,} to "
+            f"{SAMPLE_SLOTS_MAX:,}, got {slots:,}"
+        )
+    hot = Section("hot words", HEADER_BYTES, WORDS_IN_PAGE, WORD)
+    counters = Section("counters", hot.end, COUNTER_SLOTS, WORD)
+    meta = Section("counter descriptions", counters.end, COUNTER_SLOTS, COUNTER_META.size)
+    histograms = Section("histograms", _page(meta.end), len(Histogram), BUCKETS * WORD)
+    events = Section("event ring", _page(histograms.end), EVENT_SLOTS, EVENT_BYTES)
+    samples = Section("sample ring", _page(events.end), slots, SAMPLE_BYTES)
+    return StatsLayout(hot, counters, meta, histograms, events, samples, _page(samples.end))
+
+
+def stats_bytes(slots: int) -> int:
+    """Return the size of a stats segment in bytes."""
+    return stats_layout(slots).total
+
+
+def _page(offset: int) -> int:
+    return -(-offset // PAGE) * PAGE
+
+
+def layout_hash(*description: object) -> int:
+    """Return 64 bits that change with any part of a description."""
+    text = "\n".join(map(repr, description)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+# Everything but the ring's size, which stands in the file.
+LAYOUT_HASH = layout_hash(
+    HEADER.format,
+    HEADER_FIELDS,
+    [(word.name, word.value) for word in Word],
+    [(counter.name, counter.value) for counter in Counter],
+    [(histogram.name, histogram.value) for histogram in Histogram],
+    [(kind.name, kind.value) for kind in SampleKind],
+    (SUB_BITS, VALUE_BITS_MAX),
+    (SAMPLE.format, SAMPLE_FIELDS),
+    (EVENT_HEAD.format, EVENT_TAIL.format, EVENT_BYTES, EVENT_SLOTS),
+    (COUNTER_META.format, COUNTER_SLOTS),
+    stats_layout(SAMPLE_SLOTS_MIN),
+)

@@ -1,0 +1,210 @@
+"""Reader: a connection's measurements as numpy arrays, for anybody who may read the file.
+
+The only importer of numpy here. A reader never writes and never slows a worker. What it returns is
+a private copy that was checked; what was overwritten meanwhile is counted, never returned.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shm.directory import find_fleet
+from shm.layout import (
+    BUCKETS,
+    SAMPLE,
+    SAMPLE_BYTES,
+    SAMPLE_FIELDS,
+    Counter,
+    Histogram,
+    Word,
+    bucket_edges,
+    stats_layout,
+)
+from shm.ordering import order_point
+from shm.view import StatsView
+
+SAMPLE_DTYPE = np.dtype(list(SAMPLE_FIELDS))
+assert SAMPLE_DTYPE.itemsize == SAMPLE.size
+PUBLIC_FIELDS = ["seq", "time_ns", "value_ns", "kind", "flags", "exchange_ns", "aux", "size"]
+_UPPER_EDGES = np.array([bucket_edges(index)[1] for index in range(BUCKETS)], dtype=np.int64)
+
+
+def attach(fleet: str, connection: str) -> "Reader":
+    """
+    Return a reader of a connection's segment.
+
+    Args:
+        fleet: The fleet's name; its directory is looked for in every readable
+            ``/dev/shm/feedwarden-*``, our own user's first.
+        connection: The connection's name.
+
+    Raises:
+        FileNotFoundError: If there is no such fleet, or the connection has no segment yet.
+        SegmentError: If the file is foreign, cut short, or of another version.
+
+    """
+    return Reader(find_fleet(fleet), connection)
+
+
+class Reader:
+    """
+    Samples, percentiles and counters of one connection; a context manager.
+
+    A worker that is replaced writes a new file: ``refresh`` goes over to it.
+
+    Attributes:
+        lapped: Samples that were overwritten before this reader saw them, in all.
+        bad_records: Records inside the valid window that were not what they must be. Not 0 means
+            corruption or a broken memory order.
+
+    """
+
+    def __init__(self, directory: Path, connection: str) -> None:
+        self._directory, self._connection = directory, connection
+        self.lapped = 0
+        self.bad_records = 0
+        self._last_seen = 0
+        self._view = StatsView.open(directory, connection)
+        self._map()
+
+    def _map(self) -> None:
+        total = self._view.segment.header.total_bytes
+        fixed = stats_layout(1024).samples.offset
+        self._slots = (total - fixed) // SAMPLE_BYTES
+        raw = np.frombuffer(self._view.segment.memory, dtype=np.uint8)
+        self._ring = raw[fixed : fixed + self._slots * SAMPLE_BYTES]
+        self._copy = np.empty_like(self._ring)
+
+    @property
+    def epoch(self) -> int:
+        """The incarnation whose file this is."""
+        return self._view.epoch
+
+    @property
+    def seq(self) -> int:
+        """The connection's head sequence number."""
+        return self._view.words[Word.SEQ]
+
+    @property
+    def view(self) -> StatsView:
+        """The hot words and counters below this reader."""
+        return self._view
+
+    def refresh(self) -> bool:
+        """
+        Go over to the segment of a later incarnation, if there is one; return whether.
+
+        Raises:
+            FileNotFoundError: If the fleet has ended and its segment is gone.
+
+        """
+        if not self._view.replaced():
+            return False
+        successor = StatsView.open(self._directory, self._connection)
+        self._unmap()
+        self._view = successor
+        self._map()
+        return True
+
+    def samples(self) -> npt.NDArray[Any]:
+        """
+        Return the samples in the ring, oldest first.
+
+        Returns:
+            Structured array, shape (n,): seq u8, time_ns i8 (CLOCK_MONOTONIC), value_ns i8, kind
+            u2 (``shm.layout.SampleKind``), flags u2, exchange_ns i8 (the exchange's clock), aux
+            i8, size u4. Its own memory.
+
+        """
+        words = self._view.words
+        last = words[Word.SAMPLE_PUBLISH]
+        order_point()
+        self._copy[:] = self._ring  # through bytes: 20 times faster than through the structure
+        order_point()
+        oldest = max(words[Word.SAMPLE_INTENT] - self._slots + 1, words[Word.SAMPLE_FIRST], 1)
+        records = self._copy.view(SAMPLE_DTYPE)
+        wanted = np.arange(oldest, last + 1, dtype=np.uint64)
+        found = records[(wanted & np.uint64(self._slots - 1)).astype(np.intp)]
+        good = (found["seq"] == wanted) & (
+            found["seq_lo"] == (wanted & np.uint64(0xFFFF_FFFF)).astype(np.uint32)
+        )
+        self.bad_records += int(len(good) - np.count_nonzero(good))
+        if self._last_seen:
+            self.lapped += max(0, oldest - self._last_seen - 1)
+        self._last_seen = max(self._last_seen, last)
+        samples: npt.NDArray[Any] = found[good][PUBLIC_FIELDS].copy()
+        return samples
+
+    def histogram(self, name: str) -> npt.NDArray[np.uint64]:
+        """
+        Return the bucket counts of a histogram since this incarnation began.
+
+        Args:
+            name: ``rtt``, ``loop_lag`` or ``connect``.
+
+        Returns:
+            uint64, shape (4608,); bucket ``i`` holds ``shm.layout.bucket_edges(i)`` nanoseconds.
+
+        Raises:
+            KeyError: If there is no such histogram.
+
+        """
+        start = Histogram[name.upper()] * BUCKETS
+        with self._view.histograms[start : start + BUCKETS] as buckets:
+            return np.array(buckets, dtype=np.uint64)
+
+    def percentiles(
+        self,
+        name: str,
+        quantiles: Iterable[float],
+        since: npt.NDArray[np.uint64] | None = None,
+    ) -> dict[float, int]:
+        """
+        Return percentiles in nanoseconds; empty if there is no sample.
+
+        Each is the upper edge of the bucket that holds the true sample quantile, which is at most
+        1/128 above it.
+
+        Args:
+            name: As for ``histogram``.
+            quantiles: Percentages, 0 to 100.
+            since: An earlier ``histogram`` of the same incarnation, to look at what came after.
+
+        Raises:
+            KeyError: If there is no such histogram.
+
+        """
+        counts = self.histogram(name)
+        if since is not None:
+            counts = counts - since
+        cumulated = np.cumsum(counts)
+        total = int(cumulated[-1])
+        if not total:
+            return {}
+        result = {}
+        for quantile in quantiles:
+            rank = max(1, int(np.ceil(total * quantile / 100)))
+            index = int(np.searchsorted(cumulated, rank))
+            result[quantile] = int(_UPPER_EDGES[index])
+        return result
+
+    def counters(self) -> dict[str, int]:
+        """Return every counter by its lower-case name: totals over incarnations."""
+        return {counter.name.lower(): self._view.counters[counter] for counter in Counter}
+
+    def _unmap(self) -> None:
+        del self._ring  # the mapping cannot be closed under a living array
+        self._view.close()
+
+    def close(self) -> None:
+        """Unmap. Arrays that were returned stay valid: they are copies."""
+        self._unmap()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()

@@ -1,0 +1,334 @@
+"""Segments: files in shared memory with a header that says what they are and who writes them.
+
+Knows nothing of what a segment holds. A segment appears complete or not at all: it is written
+under a temporary name and renamed, the magic last. Space is reserved with posix_fallocate(3), for
+a sparse file on a full tmpfs is a SIGBUS on first touch. ``multiprocessing.shared_memory`` is not
+used: before Python 3.13 it deletes segments that others still use.
+"""
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from shm.errors import (
+    SegmentError,
+    SegmentForeign,
+    SegmentLocked,
+    SegmentSpace,
+    SegmentTruncated,
+    SegmentVersion,
+)
+from shm.layout import (
+    ENDIAN_TAG,
+    HEADER,
+    HEADER_BYTES,
+    HEADER_FIELDS,
+    MAGIC,
+    MAJOR,
+    MINOR,
+    PAGE,
+    SegmentKind,
+)
+
+MADV_POPULATE_WRITE = 23  # Linux 5.14; where it is missing every page is touched instead
+LOCK_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a segment says of itself. Times: see shm/layout.py."""
+
+    kind: int
+    flags: int
+    layout_hash: int
+    total_bytes: int
+    boot_id: bytes
+    pid: int
+    start_ticks: int
+    incarnation: int
+    created_wall_ns: int
+    created_monotonic_ns: int
+    name: str
+
+
+class Segment:
+    """
+    A mapped segment. ``memory`` is the whole file, header included.
+
+    Close every memoryview made of ``memory`` before ``close``.
+    """
+
+    def __init__(self, path: Path, descriptor: int, memory: mmap.mmap, header: Header) -> None:
+        self.path, self.memory, self.header = path, memory, header
+        self._descriptor = descriptor
+        self.inode = os.fstat(descriptor).st_ino
+
+    def replaced(self) -> bool:
+        """Return whether the path now leads to another file, or to none."""
+        return not _leads_to(self.path, self.inode)
+
+    def locked(self) -> bool:
+        """Return whether the owner holds it: false as soon as it has died, however it died."""
+        # A second open file description of the same inode: ours would not conflict with itself.
+        descriptor = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return not _try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Unmap and let go of the lock, if it is ours."""
+        with contextlib.suppress(BufferError):  # an array of a reader still looks at it
+            self.memory.close()
+        os.close(self._descriptor)
+
+
+def create(
+    path: Path,
+    kind: SegmentKind,
+    total_bytes: int,
+    layout_hash: int,
+    *,
+    name: str,
+    incarnation: int,
+    flags: int = 0,
+) -> tuple[Segment, Path]:
+    """
+    Return a locked, writable, pre-touched segment, and the temporary path that it still has.
+
+    Fill it, then ``publish`` it.
+
+    Raises:
+        SegmentSpace: If the file system is too full.
+        SegmentError: If the file cannot be created.
+
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    wanted = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, wanted, 0o600)
+    except OSError as error:
+        raise SegmentError(path, f"cannot be created: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _reserve(descriptor, path, total_bytes)
+        memory = mmap.mmap(descriptor, total_bytes)
+        _touch(memory, total_bytes)
+    except BaseException:
+        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+        raise
+    header = Header(
+        kind=int(kind),
+        flags=flags,
+        layout_hash=layout_hash,
+        total_bytes=total_bytes,
+        boot_id=boot_id(),
+        pid=os.getpid(),
+        start_ticks=_start_ticks(),
+        incarnation=incarnation,
+        created_wall_ns=time.time_ns(),
+        created_monotonic_ns=time.monotonic_ns(),
+        name=name,
+    )
+    return Segment(path, descriptor, memory, header), temporary
+
+
+def publish(segment: Segment, temporary: Path) -> None:
+    """Write the header, its magic last, and move the segment to its path, over any predecessor."""
+    header = segment.header
+    packed = HEADER.pack(
+        MAGIC,
+        MAJOR,
+        MINOR,
+        HEADER_BYTES,
+        header.layout_hash,
+        header.total_bytes,
+        ENDIAN_TAG,
+        header.kind,
+        header.flags,
+        header.boot_id,
+        header.pid,
+        header.start_ticks,
+        header.incarnation,
+        header.created_wall_ns,
+        header.created_monotonic_ns,
+        header.name.encode(),
+    )
+    segment.memory[len(MAGIC) : HEADER.size] = packed[len(MAGIC) :]
+    segment.memory[: len(MAGIC)] = packed[: len(MAGIC)]
+    temporary.rename(segment.path)
+
+
+def open_readonly(path: Path, kind: SegmentKind, layout_hash: int) -> Segment:
+    """
+    Return a segment mapped for reading, every claim of its header checked first.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        SegmentForeign: If it is not a segment of ours, or of another kind.
+        SegmentVersion: If its layout is not this program's.
+        SegmentTruncated: If the file is shorter than it says.
+        SegmentError: If it cannot be opened.
+
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SegmentError(path, f"cannot be opened: {error.strerror}") from error
+    try:
+        header = _checked_header(path, descriptor, kind, layout_hash)
+        memory = mmap.mmap(descriptor, header.total_bytes, prot=mmap.PROT_READ)
+        return Segment(path, descriptor, memory, header)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _checked_header(path: Path, descriptor: int, kind: SegmentKind, layout_hash: int) -> Header:
+    status = os.fstat(descriptor)
+    raw = os.pread(descriptor, HEADER.size, 0) if stat.S_ISREG(status.st_mode) else b""
+    if raw[: len(MAGIC)] != MAGIC:
+        raise SegmentForeign(path, "is not a feedwarden segment; move it away")
+    if len(raw) < HEADER.size or status.st_size < HEADER_BYTES:
+        raise SegmentTruncated(path, f"has {status.st_size} bytes, less than its header")
+    (_magic, major, minor, _header_bytes, found_hash, total_bytes, endian_tag, found_kind, flags,
+     boot, pid, ticks, incarnation, wall_ns, monotonic_ns, name) = HEADER.unpack(raw)  # fmt: skip
+    if endian_tag != ENDIAN_TAG:
+        raise SegmentForeign(path, "was written on a machine of the other byte order")
+    if found_kind != kind:
+        raise SegmentForeign(path, f"is a segment of kind {found_kind}, not {int(kind)}")
+    if major != MAJOR:
+        raise SegmentVersion(path, f"has version {major}.{minor}, this program reads {MAJOR}.x")
+    if found_hash != layout_hash:
+        raise SegmentVersion(
+            path, f"has another byte layout (hash {found_hash:016x}, ours {layout_hash:016x})"
+        )
+    if status.st_size < total_bytes or total_bytes < HEADER_BYTES:
+        raise SegmentTruncated(path, f"has {status.st_size} of {total_bytes} bytes")
+    return Header(
+        kind=found_kind,
+        flags=flags,
+        layout_hash=found_hash,
+        total_bytes=total_bytes,
+        boot_id=boot,
+        pid=pid,
+        start_ticks=ticks,
+        incarnation=incarnation,
+        created_wall_ns=wall_ns,
+        created_monotonic_ns=monotonic_ns,
+        name=name.rstrip(b"\0").decode("utf-8", "replace"),
+    )
+
+
+def is_locked(path: Path) -> bool:
+    """
+    Return whether a segment's owner lives. A missing file has none.
+
+    Raises:
+        SegmentForeign: If the file is not a segment.
+
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SegmentForeign(path, f"cannot be opened: {error.strerror}") from error
+    try:
+        if os.pread(descriptor, len(MAGIC), 0) != MAGIC:
+            raise SegmentForeign(path, "is not a feedwarden segment")
+        return not _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_predecessor(path: Path, timeout_ns: int) -> int | None:
+    """
+    Wait until nobody owns the segment at ``path``; return a descriptor that holds it, or ``None``.
+
+    Whoever holds it may put a successor in its place; closing the descriptor lets go. The wait
+    polls: a lock that is asked for and not obtained in time must not be obtained later.
+
+    Raises:
+        SegmentLocked: If its owner still lives after ``timeout_ns``.
+        SegmentForeign: If the file is not a segment of ours.
+
+    """
+    deadline_ns = time.monotonic_ns() + timeout_ns
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SegmentForeign(path, f"cannot be opened: {error.strerror}") from error
+        raw = os.pread(descriptor, HEADER.size, 0)
+        if raw[: len(MAGIC)] != MAGIC:
+            os.close(descriptor)
+            raise SegmentForeign(path, "is not a feedwarden segment; move it away")
+        if _try_lock(descriptor, fcntl.LOCK_EX):
+            if _leads_to(path, os.fstat(descriptor).st_ino):
+                return descriptor
+            os.close(descriptor)
+            continue
+        os.close(descriptor)
+        if time.monotonic_ns() >= deadline_ns:
+            raise SegmentLocked(path, HEADER.unpack(raw)[HEADER_FIELDS.index("pid")])
+        time.sleep(LOCK_POLL_S)
+
+
+def _try_lock(descriptor: int, how: int = fcntl.LOCK_SH) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _leads_to(path: Path, inode: int) -> bool:
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+def _reserve(descriptor: int, path: Path, total_bytes: int) -> None:
+    try:
+        os.posix_fallocate(descriptor, 0, total_bytes)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        space = os.statvfs(path.parent)
+        free = space.f_bavail * space.f_frsize
+        raise SegmentSpace(path, total_bytes, free) from error
+
+
+def _touch(memory: mmap.mmap, total_bytes: int) -> None:
+    # A first touch costs 2 to 3 us, at worst a millisecond: here, not on the message path.
+    try:
+        memory.madvise(MADV_POPULATE_WRITE)
+    except OSError:
+        for offset in range(0, total_bytes, PAGE):
+            memory[offset] = 0
+
+
+@cache
+def boot_id() -> bytes:
+    """Return the 16 bytes that name this boot of the machine (random(4))."""
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", ""))
+
+
+def _start_ticks() -> int:
+    stat_line = Path("/proc/self/stat").read_text()
+    return int(stat_line[stat_line.rindex(")") + 2 :].split()[19])

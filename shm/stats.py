@@ -1,0 +1,232 @@
+"""Stats: the writer's side of a connection's segment. One process, one thread writes.
+
+Words are single aligned 8-byte stores. A record is announced by an intent word, stored in one
+slice and published by a second word, so that a reader can tell what it must not believe
+(docs/shm-layout.md). ``struct.pack_into`` is never used on live memory: it zero-fills first, and a
+reader sees the zeros.
+"""
+
+import os
+from pathlib import Path
+
+from shm import segment
+from shm.errors import SegmentTruncated, SegmentVersion
+from shm.layout import (
+    BUCKETS,
+    COUNTER_HELP,
+    COUNTER_META,
+    EVENT_BODY_MAX,
+    EVENT_BYTES,
+    EVENT_HEAD,
+    EVENT_SLOTS,
+    EVENT_TAIL,
+    LAYOUT_HASH,
+    SAMPLE,
+    SAMPLE_BYTES,
+    SUB_BITS,
+    VALUE_MAX,
+    SegmentKind,
+    StatsLayout,
+    Word,
+    stats_layout,
+)
+from shm.ordering import register_writer
+
+SUFFIX = ".stats"
+LOCK_TIMEOUT_NS = 10_000_000_000
+LOW_HALF = 0xFFFF_FFFF
+SAMPLE_INTENT, SAMPLE_PUBLISH = int(Word.SAMPLE_INTENT), int(Word.SAMPLE_PUBLISH)
+CARRIED_WORDS = (
+    Word.SEQ,
+    Word.SAMPLE_INTENT,
+    Word.SAMPLE_PUBLISH,
+    Word.SAMPLE_FIRST,
+    Word.EVENT_INTENT,
+    Word.EVENT_PUBLISH,
+)
+
+
+def stats_path(directory: Path, connection: str) -> Path:
+    """Return where a connection's segment is."""
+    return directory / f"{connection}{SUFFIX}"
+
+
+class StatsWriter:
+    """
+    The segment of one incarnation, locked for life.
+
+    Attributes:
+        words: The hot words, int64, indexed by ``shm.layout.Word``.
+        counters: The counters, uint64, indexed by ``shm.layout.Counter``.
+        epoch: The incarnation.
+
+    """
+
+    def __init__(self, owned: segment.Segment, layout: StatsLayout) -> None:
+        self._segment, self._layout = owned, layout
+        self._memory = owned.memory
+        self.epoch = owned.header.incarnation
+        whole = memoryview(owned.memory)
+        self.words = whole[layout.hot.offset : layout.hot.end].cast("q")
+        self.counters = whole[layout.counters.offset : layout.counters.end].cast("Q")
+        self._buckets = whole[layout.histograms.offset : layout.histograms.end].cast("Q")
+        whole.release()
+        self._samples_offset = layout.samples.offset
+        self._sample_mask = layout.samples.count - 1
+        self._sample_seq = 0
+        self._event_seq = 0
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        connection: str,
+        *,
+        incarnation: int,
+        ring_slots: int,
+        lock_timeout_ns: int = LOCK_TIMEOUT_NS,
+    ) -> "StatsWriter":
+        """
+        Take the connection over from its last incarnation and return the new segment.
+
+        The head sequence number, counters and both rings go on where the predecessor stopped;
+        histograms start anew. A predecessor of another layout is replaced and nothing goes on.
+
+        Raises:
+            SegmentLocked: If the predecessor still lives after ``lock_timeout_ns``.
+            SegmentForeign: If the path holds something that is not ours.
+            SegmentSpace: If the file system is too full.
+            ValueError: If ``ring_slots`` or ``incarnation`` is impossible.
+
+        """
+        layout = stats_layout(ring_slots)
+        path = stats_path(directory, connection)
+        held = segment.lock_predecessor(path, lock_timeout_ns)
+        try:
+            owned, temporary = segment.create(
+                path,
+                SegmentKind.STATS,
+                layout.total,
+                LAYOUT_HASH,
+                name=connection,
+                incarnation=incarnation,
+                flags=register_writer(),
+            )
+            writer = cls(owned, layout)
+            try:
+                writer._describe()
+                if held is not None:
+                    writer._carry_over(path)
+                segment.publish(owned, temporary)
+            except BaseException:
+                writer.close()
+                temporary.unlink(missing_ok=True)
+                raise
+        finally:
+            if held is not None:
+                os.close(held)
+        return writer
+
+    def record(
+        self,
+        kind: int,
+        time_ns: int,
+        value_ns: int,
+        exchange_ns: int = 0,
+        aux: int = 0,
+        size: int = 0,
+    ) -> None:
+        """
+        Add one sample to the ring and to the histogram of its kind.
+
+        Args:
+            kind: A ``SampleKind``.
+            time_ns: When, CLOCK_MONOTONIC.
+            value_ns: The duration.
+            exchange_ns: The exchange's own stamp, CLOCK_REALTIME of its host, 0 if none.
+            aux: Free for the kind.
+            size: Bytes it came with.
+
+        """
+        words = self.words
+        self._sample_seq = seq = self._sample_seq + 1
+        packed = SAMPLE.pack(
+            seq, time_ns, value_ns, 0, kind, 0, exchange_ns, aux, size, 0, 0, seq & LOW_HALF
+        )
+        offset = self._samples_offset + (seq & self._sample_mask) * SAMPLE_BYTES
+        words[SAMPLE_INTENT] = seq
+        self._memory[offset : offset + SAMPLE_BYTES] = packed
+        words[SAMPLE_PUBLISH] = seq
+        if 0 <= value_ns <= VALUE_MAX:
+            shift = value_ns.bit_length() - SUB_BITS - 1
+            index = (shift << SUB_BITS) + (value_ns >> shift) if shift > 0 else value_ns
+        else:
+            index = BUCKETS - 1 if value_ns > 0 else 0
+        self._buckets[(kind - 1) * BUCKETS + index] += 1
+
+    def event(self, kind: int, monotonic_ns: int, wall_ns: int, body: bytes) -> int:
+        """
+        Add one event to the event ring; return its number, which goes on over incarnations.
+
+        Raises:
+            ValueError: If the body is longer than a record holds.
+
+        """
+        if len(body) > EVENT_BODY_MAX:
+            raise ValueError(f"an event body has at most {EVENT_BODY_MAX} bytes, got {len(body)}")
+        self._event_seq = seq = self._event_seq + 1
+        head = EVENT_HEAD.pack(seq, monotonic_ns, wall_ns, kind, len(body), 0)
+        packed = head + body.ljust(EVENT_BODY_MAX, b"\0") + EVENT_TAIL.pack(seq & LOW_HALF)
+        offset = self._layout.events.offset + seq % EVENT_SLOTS * EVENT_BYTES
+        self.words[Word.EVENT_INTENT] = seq
+        self._memory[offset : offset + EVENT_BYTES] = packed
+        self.words[Word.EVENT_PUBLISH] = seq
+        return seq
+
+    def close(self) -> None:
+        """Let go of the segment; the file stays for the next incarnation and for readers."""
+        for view in (self.words, self.counters, self._buckets):
+            view.release()
+        self._segment.close()
+
+    def _describe(self) -> None:
+        offset = self._layout.counter_meta.offset
+        for counter, (unit, text) in COUNTER_HELP.items():
+            start = offset + counter * COUNTER_META.size
+            self._memory[start : start + COUNTER_META.size] = COUNTER_META.pack(
+                unit.encode(), counter.name.lower().encode(), text.encode()
+            )
+        self.words[Word.EPOCH] = self.epoch
+
+    def _carry_over(self, path: Path) -> None:
+        try:
+            former = segment.open_readonly(path, SegmentKind.STATS, LAYOUT_HASH)
+        except (SegmentVersion, SegmentTruncated):
+            return
+        try:
+            self._copy_from(former)
+        finally:
+            former.close()
+
+    def _copy_from(self, former: segment.Segment) -> None:
+        layout, memory = self._layout, former.memory
+        if former.header.incarnation >= self.epoch:
+            raise ValueError(
+                f"incarnation {self.epoch} after {former.header.incarnation} of {former.path}"
+            )
+        hot = memory[layout.hot.offset : layout.hot.end]
+        with memoryview(hot).cast("q") as words:
+            for word in CARRIED_WORDS:
+                self.words[word] = words[word]
+        # A record that the predecessor did not finish was never published: its number is free.
+        self._sample_seq = self.words[Word.SAMPLE_PUBLISH]
+        self._event_seq = self.words[Word.EVENT_PUBLISH]
+        self.words[Word.SAMPLE_INTENT] = self._sample_seq
+        self.words[Word.EVENT_INTENT] = self._event_seq
+        for section in (layout.counters, layout.events):
+            self._memory[section.offset : section.end] = memory[section.offset : section.end]
+        if former.header.total_bytes == layout.total:
+            samples = layout.samples
+            self._memory[samples.offset : samples.end] = memory[samples.offset : samples.end]
+        else:  # its records stand in other slots
+            self.words[Word.SAMPLE_FIRST] = self._sample_seq + 1

@@ -1,0 +1,5 @@
+"""``python -m supervisor`` is the command line."""
+
+from supervisor.cli import main
+
+main()

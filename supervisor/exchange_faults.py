@@ -1,0 +1,144 @@
+"""Faults of the simulated exchange: which there are, whom they concern, how long they last."""
+
+import gzip
+import os
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+MIB = 1 << 20
+
+
+class FaultKind(StrEnum):
+    """What can go wrong on command."""
+
+    MUTE_PONGS = "mute_pongs"  # frame and message pings stay unanswered
+    MUTE_DATA = "mute_data"  # no data, everything else goes on
+    LATE_PONGS = "late_pongs"  # answers wait for ``delay`` seconds
+    WRONG_PONGS = "wrong_pongs"  # answers of another body
+    DOUBLE_PONGS = "double_pongs"  # each answer twice
+    HALF_OPEN = "half_open"  # the socket stays, nothing is read or written
+    REFUSE = "refuse"  # handshakes end with HTTP ``status``, ``retry_after`` if given
+    FREEZE = "freeze"  # handshakes are never answered
+    FRAGMENTS = "fragments"  # messages in two frames with a PING between
+    RESET = "reset"  # RST
+    CLOSE = "close"  # close frame with ``code`` and ``reason``
+    GARBAGE = "garbage"  # bytes that are no frame
+    OVERSIZE = "oversize"  # a frame of ``mib``
+    GZIP_BOMB = "gzip_bomb"  # a small binary message that inflates to ``mib``
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it stands until its time is over; the others happen once, now."""
+        return self in LASTING
+
+
+LASTING = frozenset(
+    {
+        FaultKind.MUTE_PONGS,
+        FaultKind.MUTE_DATA,
+        FaultKind.LATE_PONGS,
+        FaultKind.WRONG_PONGS,
+        FaultKind.DOUBLE_PONGS,
+        FaultKind.HALF_OPEN,
+        FaultKind.REFUSE,
+        FaultKind.FREEZE,
+        FaultKind.FRAGMENTS,
+    }
+)
+KINDS = [kind.value for kind in FaultKind]
+SELECTORS = ("kind", "path", "tag", "seconds")
+NUMBERS = ("delay", "status", "code", "mib")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: for a path, for a tag, or for everybody; for ever if ``until`` is infinite."""
+
+    kind: FaultKind
+    path: str = ""
+    tag: str = ""
+    until: float = float("inf")  # time.monotonic seconds
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, query: dict[str, str]) -> "Fault":
+        """
+        Return the fault that a command's query describes.
+
+        Raises:
+            ValueError: If the kind is unknown or a number is none.
+
+        """
+        if query.get("kind") not in KINDS:
+            raise ValueError(f"unknown kind {query.get('kind')!r}")
+        until = float("inf")
+        if "seconds" in query:
+            until = time.monotonic() + float(query["seconds"])
+        options = {key: value for key, value in query.items() if key not in SELECTORS}
+        for name in NUMBERS:
+            float(options.get(name, "0"))
+        return cls(
+            FaultKind(query["kind"]), query.get("path", ""), query.get("tag", ""), until, options
+        )
+
+    def concerns(self, path: str, tag: str) -> bool:
+        """Return whether a session of this path and tag suffers it."""
+        return self.path in ("", path) and self.tag in ("", tag)
+
+    def number(self, name: str, default: float) -> float:
+        """Return a numeric option."""
+        return float(self.options.get(name, default))
+
+    def describe(self) -> dict[str, object]:
+        """Return its line of ``/-/faults``."""
+        return {"kind": self.kind, "path": self.path, "tag": self.tag, "options": self.options}
+
+
+class FaultBoard:
+    """The faults that last."""
+
+    def __init__(self) -> None:
+        self._faults: list[Fault] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def add(self, fault: Fault) -> None:
+        """Put one up."""
+        self._faults.append(fault)
+
+    def clear(self) -> None:
+        """Take all down."""
+        self._faults.clear()
+
+    def active(self) -> list[Fault]:
+        """Return those whose time is not over."""
+        now = time.monotonic()
+        self._faults = [fault for fault in self._faults if fault.until > now]
+        return self._faults
+
+    def find(self, kind: FaultKind, path: str, tag: str) -> Fault | None:
+        """Return the latest of a kind that concerns a session, or ``None``."""
+        for fault in reversed(self.active()):
+            if fault.kind is kind and fault.concerns(path, tag):
+                return fault
+        return None
+
+
+def spoil(fault: Fault) -> Iterator[bytes]:
+    """Yield the raw bytes of a fault of a moment."""
+    size = int(fault.number("mib", 32) * MIB)
+    match fault.kind:
+        case FaultKind.GARBAGE:
+            # Reserved bits and an opcode that is none (RFC 6455 section 5.2), then noise.
+            yield b"\xff\xff" + os.urandom(64)
+        case FaultKind.OVERSIZE:
+            yield struct.pack("!BBQ", 0x82, 127, size)
+            for _ in range(size // MIB):
+                yield bytes(MIB)
+        case FaultKind.GZIP_BOMB:
+            bomb = gzip.compress(bytes(size), 9)
+            yield struct.pack("!BBQ", 0x82, 127, len(bomb)) + bomb

@@ -1,0 +1,293 @@
+"""The shape of fleet.toml: every key, its type, its default and what it means.
+
+Pydantic checks shape here and the JSON Schema is made from here; relations between keys, merging
+and files are ``supervisor/fleetfile.py``. Durations become nanoseconds and sizes bytes on the way
+in, and stay so.
+"""
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from worker.spec import Decode
+
+UNITS_NS = {
+    "ns": 1,
+    "us": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86400 * 10**9,
+}
+UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6}
+DURATION_NS_MAX = 366 * UNITS_NS["d"]
+_NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+
+
+def duration_ns(value: object) -> int:
+    """
+    Return a duration in nanoseconds: seconds as a number, or text such as "250ms".
+
+    Raises:
+        ValueError: If it is neither, not above zero, or longer than a year.
+
+    """
+    wanted = 'a duration above zero: seconds as a number, or "250ms", "20s", "23h"'
+    nanoseconds: float
+    if isinstance(value, str):
+        found = _NUMBER_WITH_UNIT.fullmatch(value)
+        if found is None or found[2] not in UNITS_NS:
+            raise ValueError(f"expected {wanted}, got {value!r}")
+        nanoseconds = float(found[1]) * UNITS_NS[found[2]]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        nanoseconds = value * 1e9
+    else:
+        raise ValueError(f"expected {wanted}, got {value!r}")
+    if not math.isfinite(nanoseconds) or not 0 < nanoseconds <= DURATION_NS_MAX:
+        raise ValueError(f"expected {wanted}, got {value!r}")
+    return max(1, round(nanoseconds))
+
+
+def duration_or_zero_ns(value: object) -> int:
+    """Return a duration in nanoseconds, 0 allowed."""
+    if value in (0, "0") and not isinstance(value, bool):
+        return 0
+    return duration_ns(value)
+
+
+def size_bytes(value: object) -> int:
+    """
+    Return a size in bytes: a whole number, or text such as "8MiB".
+
+    Raises:
+        ValueError: If it is neither, or not above zero.
+
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    if isinstance(value, str):
+        found = _NUMBER_WITH_UNIT.fullmatch(value)
+        if found is not None and found[2] in UNITS_BYTES:
+            size = round(float(found[1]) * UNITS_BYTES[found[2]])
+            if size > 0:
+                return size
+    raise ValueError(
+        f'expected a size above zero: bytes as a whole number, or "8MiB"; got {value!r}'
+    )
+
+
+_DURATION_SCHEMA = {"type": ["number", "string"], "description": 'seconds, or "250ms", "20s"'}
+Duration = Annotated[int, BeforeValidator(duration_ns), WithJsonSchema(_DURATION_SCHEMA)]
+DurationOrZero = Annotated[
+    int, BeforeValidator(duration_or_zero_ns), WithJsonSchema(_DURATION_SCHEMA)
+]
+Size = Annotated[
+    int,
+    BeforeValidator(size_bytes),
+    WithJsonSchema({"type": ["integer", "string"], "description": 'bytes, or "8MiB"'}),
+]
+
+
+def _key(default: str | int, description: str) -> Any:
+    """A field whose default is written as an operator would write it, and validated like that."""
+    return Field(default, description=description)
+
+
+class Table(BaseModel):
+    """A table of fleet.toml: nothing is guessed, nothing unknown is let through."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True)
+
+
+class TextMatch(Table):
+    """A match on the whole payload."""
+
+    text: str = Field(min_length=1, description="The payload, to the letter.")
+
+
+Matcher = str | TextMatch
+
+
+class ServerPingTable(Table):
+    """An application ping of the exchange."""
+
+    match: Matcher = Field(description="JMESPath expression, or {text = ...}.")
+    reply: str = Field(
+        min_length=1, description="Text sent back; ${a.b} copies the raw JSON token at that path."
+    )
+
+
+class HeartbeatTable(Table):
+    """Pings to the exchange."""
+
+    interval: Duration = _key("30s", description="Time between pings.")
+    timeout: Duration = _key("10s", description="Time allowed for a pong.")
+    first: Duration | None = Field(
+        None, description="First ping after the session is up; default 1 s, or interval if shorter."
+    )
+    payload: str | None = Field(
+        None, description="Body of a ping; may hold ${seq}, ${ts_ms}, ${uuid}."
+    )
+    use_ws_ping: bool = Field(True, description="Send WebSocket PING frames.")
+    use_application_ping: bool = Field(False, description="Send the payload as a text message.")
+    pong_matcher: Matcher | None = Field(
+        None, description="JMESPath expression, {text = ...}, or package.module:function."
+    )
+    pong_id: str | None = Field(None, description="JMESPath to the echoed ${seq}.")
+
+
+class ReconnectTable(Table):
+    """When a lost session is dialled again, inside the worker."""
+
+    enabled: bool = Field(True, description="Whether at all; if not, the worker exits with 69.")
+    initial_delay: Duration = _key("100ms", description="First ceiling of the full jitter.")
+    max_delay: Duration = _key("30s", description="Last ceiling.")
+    stable_after: DurationOrZero = _key("10s", description="UP for so long: redialled at once.")
+    reset_after: Duration = _key("60s", description="UP for so long: the doubling is forgotten.")
+    connect_timeout: Duration = _key("10s", description="Dial, TLS and handshake together.")
+    close_timeout: Duration = _key("1s", description="A closing socket is gone after this.")
+
+
+class CrashLoopTable(Table):
+    """When dying often is called a crash loop."""
+
+    deaths: int = Field(5, ge=1, description="So many deaths...")
+    within: Duration = _key("60s", description="...within this time...")
+    floor: Duration = _key("5s", description="...keep retries at least so far apart.")
+
+
+class RestartTable(Table):
+    """When a dead worker is replaced."""
+
+    initial_delay: Duration = _key("100ms", description="First delay, doubling.")
+    max_delay: Duration = _key("30s", description="Longest delay.")
+    stable_after: DurationOrZero = _key(
+        "10s", description="UP for so long: replaced at once; 0: always at once."
+    )
+    reset_after: Duration = _key("60s", description="UP for so long: the doubling is forgotten.")
+    crash_loop: CrashLoopTable | Literal[False] = Field(
+        CrashLoopTable(), description="Flag and floor for frequent deaths; false: off."
+    )
+
+
+class HangTable(Table):
+    """How old a worker's liveness stamp may get."""
+
+    warn_after: Duration = _key("1s", description="Then it is called hung.")
+    timeout: Duration = _key("5s", description="Then it is replaced.")
+
+
+class StatsTable(Table):
+    """What is kept in shared memory."""
+
+    ring: int = Field(16_384, description="Samples kept; a power of two, 1,024 to 1,048,576.")
+
+
+class PublishTable(Table):
+    """What goes out on the data endpoint."""
+
+    control: bool = Field(False, description="Publish pongs and answered pings as data too.")
+    key: str | None = Field(None, description="JMESPath to the last part of the topic.")
+    sndhwm: int = Field(10_000, ge=1, description="Messages queued per slow subscriber.")
+    stats: StatsTable = Field(StatsTable(), description="Sizes in shared memory.")
+
+
+class LimitsTable(Table):
+    """Bounds on what a peer may make us hold or look at."""
+
+    max_message: Size = _key("16MiB", description="Longest message; longer ends the session.")
+    max_inflated: Size = _key("64MiB", description="Longest payload after decode.")
+    max_control_bytes: Size = _key(512, description="Longest payload the dialect looks at.")
+
+
+class TlsTable(Table):
+    """Peer and name are always verified."""
+
+    ca: str | None = Field(
+        None, description="File of certificates trusted instead of the system's."
+    )
+
+
+class ConnectionKeys(Table):
+    """Keys of ``[defaults]`` and of every ``[[connection]]``."""
+
+    headers: dict[str, str] = Field({}, description="Sent with the handshake.")
+    subprotocols: list[str] = Field([], description="Offered in the handshake.")
+    engine: Literal["auto", "websockets"] = Field("auto", description="WebSocket engine.")
+    compression: bool = Field(False, description="Offer permessage-deflate.")
+    decode: Decode = Field(
+        Decode.NONE,
+        strict=False,
+        description="Compression inside messages, for matching only: none, gzip, zlib, deflate.",
+    )
+    server_ping: list[ServerPingTable] = Field([], description="Pings of the exchange to answer.")
+    tls: TlsTable = Field(TlsTable(), description="TLS.")
+    heartbeat: HeartbeatTable | Literal[False] = Field(
+        HeartbeatTable(), description="Pings to the exchange; false: none; a number: the interval."
+    )
+    reconnect: ReconnectTable = Field(ReconnectTable(), description="Redialling.")
+    restart: RestartTable = Field(RestartTable(), description="Replacing dead workers.")
+    hang: HangTable = Field(HangTable(), description="Replacing hung workers.")
+    publish: PublishTable = Field(PublishTable(), description="What subscribers get.")
+    limits: LimitsTable = Field(LimitsTable(), description="Bounds.")
+    stop_timeout: Duration = _key("5s", description="From SIGTERM to SIGKILL.")
+    start_timeout: Duration = _key("20s", description="From fork to serving.")
+    ready_timeout: Duration = _key("30s", description="From fork to ready.")
+
+
+class ConnectionTable(ConnectionKeys):
+    """One stream and its worker."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9-]{1,48}$", description="Lower-case letters, digits and '-', at most 48."
+    )
+    url: str = Field(description="ws:// or wss://.")
+    exchange: str | None = Field(None, description="A built-in profile.")
+    subscribe: list[str] = Field([], description="Messages sent when the session is open.")
+
+
+class FleetTable(Table):
+    """The fleet as a whole."""
+
+    name: str | None = Field(
+        None, pattern=r"^[a-z0-9-]{1,48}$", description="Default: the file's stem."
+    )
+    runtime_dir: str | None = Field(None, min_length=1, description="Where its sockets are.")
+
+
+class SimulatorTable(Table):
+    """An exchange of our own in a process beside the fleet, for demos and tests."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(9350, ge=1, le=65535, description="Port to listen on.")
+    rate: float = Field(
+        20.0, gt=0, le=200_000, description="Messages a second per session.", strict=False
+    )
+    seed: int = Field(1, ge=0, description="Of everything random in it.")
+    answer_delay: DurationOrZero = _key(0, description="Added to every answer.")
+
+
+class Document(Table):
+    """A whole fleet.toml."""
+
+    version: Literal[1] = Field(1, description="Of this format.")
+    fleet: FleetTable = Field(FleetTable(), description="The fleet as a whole.")
+    defaults: ConnectionKeys = Field(ConnectionKeys(), description="For every connection.")
+    connection: list[ConnectionTable] = Field(min_length=1, description="One table a stream.")
+    simulator: SimulatorTable | None = Field(None, description="The embedded exchange.")
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of fleet.toml."""
+    document = Document.model_json_schema()
+    for table in ("ConnectionKeys", "ConnectionTable"):
+        heartbeat = document["$defs"][table]["properties"]["heartbeat"]
+        heartbeat["anyOf"].append({"type": "number", "exclusiveMinimum": 0})
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **document,
+        "title": "feedwarden fleet.toml",
+    }

@@ -1,0 +1,66 @@
+"""Which fleets there are on this host, and which connections a command means."""
+
+import difflib
+import fnmatch
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from shm.directory import fleet_directories
+from shm.errors import SegmentError
+from supervisor.errors import NoSuchConnection, NoSuchFleet
+from supervisor.registry import FILE_NAME, RegistryView
+
+
+def find(wanted: str | None, *, running: bool) -> Path:
+    """
+    Return the shared-memory directory of the fleet a command means.
+
+    Args:
+        wanted: The fleet's name; ``None`` for the only one there is.
+        running: Whether only a fleet with a living supervisor will do.
+
+    Raises:
+        NoSuchFleet: If there is none, or several and no name.
+
+    """
+    found: dict[str, list[Path]] = {}
+    for directory in fleet_directories():
+        if not (directory / FILE_NAME).exists() or (running and not is_supervised(directory)):
+            continue
+        found.setdefault(directory.name, []).append(directory)
+    names = tuple(sorted(found))
+    if wanted is None and len(names) == 1:
+        wanted = names[0]
+    if wanted is None or wanted not in found:
+        raise NoSuchFleet(wanted, names)
+    # Our own user's fleet before another's of the same name.
+    return min(found[wanted], key=lambda path: path.stat().st_uid != os.geteuid())
+
+
+def select(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """
+    Return the names that match any of the patterns (globs), all of them without a pattern.
+
+    Raises:
+        NoSuchConnection: If a pattern matches nothing.
+
+    """
+    if not patterns:
+        return list(names)
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        matching = fnmatch.filter(names, pattern)
+        if not matching:
+            raise NoSuchConnection(pattern, tuple(difflib.get_close_matches(pattern, names)))
+        chosen.update(dict.fromkeys(matching))
+    return list(chosen)
+
+
+def is_supervised(directory: Path) -> bool:
+    """Return whether the fleet of a directory has a living supervisor."""
+    try:
+        with RegistryView.open(directory) as registry:
+            return registry.supervisor_alive()
+    except (SegmentError, FileNotFoundError):
+        return False

@@ -1,0 +1,466 @@
+"""Restart: decides when a worker process is started, stopped, killed, replaced or given up.
+
+Pure. One ``WorkerLife`` per connection; it never ends, a new process is a new incarnation inside
+it. It does not know pids or pidfds, does not judge liveness (``supervisor/liveness.py``) and draws
+no random numbers: the shell is ``supervisor/keeper.py``.
+"""
+
+import enum
+from collections import deque
+from dataclasses import dataclass
+
+from worker.announcement import Announcement, EventKind
+from worker.exits import PERMANENT, Exit
+from worker.spec import ConnectionSpec
+
+SECOND_NS = 1_000_000_000
+ABORT_GRACE_NS = SECOND_NS // 2  # from SIGABRT (stack dump) to SIGKILL
+SPAWN_RETRY_NS = 2 * SECOND_NS  # a refused fork is the machine's trouble, not the connection's
+JITTER = 0.25
+
+
+class State(enum.Enum):
+    """Where the process of a connection stands. The number is what the registry shows."""
+
+    STOPPED = 1  # no process, none wanted
+    STARTING = 2  # forked, has not said that it serves
+    RUNNING = 3  # serves its endpoint; its session is its own affair
+    STOPPING = 4  # asked to end
+    KILLING = 5  # made to end
+    BACKOFF = 6  # no process, the next one has a time
+    FAILED = 7  # no process, only an operator starts it again
+
+
+# Codes with which a worker ends on purpose; they are restarted like a crash, only named apart.
+BY_CHOICE = frozenset({Exit.STOPPED, Exit.UNAVAILABLE, Exit.TEMPORARY})
+
+NO_PROCESS = frozenset({State.STOPPED, State.BACKOFF, State.FAILED})
+
+
+# Facts ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartWanted:
+    """The connection shall run (from the configuration or an operator)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopWanted:
+    """The connection shall not run. ``cause``: operator, shutdown."""
+
+    cause: str = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartWanted:
+    """A fresh process is wanted, whatever the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillWanted:
+    """An operator injects a fault: ``signal`` at once, policy decides what follows."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The process exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The fork was refused, for instance at RLIMIT_NPROC."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The process serves its endpoint and stamps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """Its exchange session is subscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Its exchange session ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """Its liveness stamp is older than the connection's ``hang.timeout``."""
+
+    age_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """
+    The process is gone. Exactly one of ``code`` and ``signal``, or neither if nobody knows.
+
+    ``draw`` is a uniform random number of [0, 1) for the jitter.
+    """
+
+    code: int | None
+    signal: str | None
+    draw: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed."""
+
+
+Event = (
+    StartWanted
+    | StopWanted
+    | RestartWanted
+    | KillWanted
+    | Spawned
+    | SpawnFailed
+    | Ready
+    | Up
+    | Down
+    | Hung
+    | Exited
+    | Tick
+)
+
+
+# Requests ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Fork the next incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send ``name`` to the process."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Publish on the fleet's event endpoint."""
+
+    announcement: Announcement
+
+
+Action = Spawn | Signal | Announce
+
+
+# Every step that ``handle`` may make; asserted there, walked by a test, drawn in
+# docs/architecture.md. A step to the same state is always allowed.
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.STOPPED: frozenset({State.STARTING}),
+    State.STARTING: frozenset(
+        {
+            State.RUNNING,
+            State.STOPPING,
+            State.KILLING,
+            State.BACKOFF,
+            State.FAILED,
+        }
+    ),
+    State.RUNNING: frozenset(
+        {State.STARTING, State.STOPPING, State.KILLING, State.BACKOFF, State.FAILED}
+    ),
+    State.STOPPING: frozenset({State.STOPPED, State.STARTING, State.KILLING, State.BACKOFF}),
+    State.KILLING: frozenset({State.STOPPED, State.STARTING, State.BACKOFF, State.FAILED}),
+    State.BACKOFF: frozenset({State.STARTING, State.STOPPED}),
+    State.FAILED: frozenset({State.STARTING, State.STOPPED}),
+}
+
+
+class WorkerLife:
+    """
+    Process policy of one connection.
+
+    ``wanted`` is what the operator wants and is never overwritten by what happens; ``state`` is
+    what is. Delay rules (all numbers from the connection's ``restart`` table): at once if the
+    worker had been UP for ``stable_after``, else ``initial_delay`` doubling to ``max_delay`` with
+    25 % jitter either way; the doubling is forgotten after ``reset_after`` UP or by an operator.
+    ``crash_loop`` is a flag with a floor, not a second limiter: retries never stop.
+
+    Attributes:
+        restarts: Unexpected deaths that were replaced.
+        last_exit: Cause, code and signal of the last death, or ``None``.
+
+    """
+
+    def __init__(self, spec: ConnectionSpec) -> None:
+        self.spec = spec
+        self.state = State.STOPPED
+        self.wanted = False
+        self.crash_loop = False
+        self.restarts = 0
+        self.last_exit: Announcement | None = None
+        self.deadline_ns: int | None = None
+        self._replace = False  # a fresh process is wanted as soon as this one is gone
+        self._kill_cause = ""  # why we (or an operator) ended it, "" if it died by itself
+        self._attempt = 0
+        self._deaths: deque[int] = deque()
+        self._spawned_ns = 0
+        self._up_since_ns: int | None = None
+        self._longest_up_ns = -1
+
+    def handle(self, now_ns: int, event: Event) -> tuple[Action, ...]:
+        """
+        Take one fact, return what the shell must do, in order. Late calls are safe.
+
+        Args:
+            now_ns: CLOCK_MONOTONIC, nanoseconds; for ``Up`` and ``Down`` when it happened.
+            event: The fact.
+
+        """
+        before = self.state
+        actions = self._step(now_ns, event)
+        assert self.state is before or self.state in TRANSITIONS[before], (before, event)
+        return actions
+
+    def _step(self, now_ns: int, event: Event) -> tuple[Action, ...]:
+        match event:
+            case StartWanted():
+                return self._start(now_ns)
+            case StopWanted(cause):
+                return self._stop(now_ns, cause)
+            case RestartWanted():
+                return self._restart(now_ns)
+            case KillWanted(signal):
+                return self._kill(signal)
+            case Spawned():
+                return (_say(EventKind.SPAWN),)
+            case SpawnFailed(error):
+                return self._spawn_failed(now_ns, error)
+            case Ready():
+                return self._ready()
+            case Up():
+                self._up_since_ns = now_ns
+            case Down():
+                self._note_uptime(now_ns)
+            case Hung(age_ns):
+                return self._hung(now_ns, age_ns)
+            case Exited(code, signal, draw):
+                return self._exited(now_ns, code, signal, draw)
+            case Tick():
+                return self._tick(now_ns)
+        return ()
+
+    # Orders ----------------------------------------------------------------------------------
+
+    def _start(self, now_ns: int) -> tuple[Action, ...]:
+        if self.wanted and self.state not in (State.FAILED, State.BACKOFF):
+            return ()
+        self.wanted = True
+        if self.state in NO_PROCESS:
+            self._forgive()
+            return self._spawn(now_ns)
+        self._replace = self.state is State.STOPPING or self._replace
+        return ()
+
+    def _stop(self, now_ns: int, cause: str) -> tuple[Action, ...]:
+        was_wanted, self.wanted = self.wanted, False
+        self._replace = False
+        say = (_say(EventKind.STOP, cause),) if was_wanted else ()
+        if self.state in NO_PROCESS:
+            self._rest()
+            return say
+        if self.state in (State.STARTING, State.RUNNING):
+            return say + self._terminate(now_ns, cause)
+        return say
+
+    def _restart(self, now_ns: int) -> tuple[Action, ...]:
+        self.wanted = True
+        self._forgive()
+        if self.state in NO_PROCESS:
+            return (_say(EventKind.RESTART, "operator"), *self._spawn(now_ns))
+        self._replace = True
+        if self.state in (State.STARTING, State.RUNNING):
+            return self._terminate(now_ns, "operator")
+        return ()
+
+    def _kill(self, signal: str) -> tuple[Action, ...]:
+        if self.state in NO_PROCESS:
+            return ()
+        if not self._kill_cause:
+            self._kill_cause = "operator"
+        return (_say(EventKind.KILL, "operator", signal=signal), Signal(signal))
+
+    # What happened ---------------------------------------------------------------------------
+
+    def _spawn_failed(self, now_ns: int, error: str) -> tuple[Action, ...]:
+        if not self.wanted:
+            self._rest()
+            return ()
+        self.state = State.BACKOFF
+        self.deadline_ns = now_ns + SPAWN_RETRY_NS
+        return (_say(EventKind.BACKOFF, "spawn_failed", SPAWN_RETRY_NS / SECOND_NS, error=error),)
+
+    def _ready(self) -> tuple[Action, ...]:
+        if self.state is State.STARTING:
+            self.state = State.RUNNING
+            self.deadline_ns = None
+        return ()
+
+    def _hung(self, now_ns: int, age_ns: int) -> tuple[Action, ...]:
+        if self.state not in (State.STARTING, State.RUNNING):
+            return ()
+        return self._abort(now_ns, "hang", age_s=round(age_ns / SECOND_NS, 3))
+
+    def _tick(self, now_ns: int) -> tuple[Action, ...]:
+        self._leave_crash_loop(now_ns)
+        if self.deadline_ns is None or now_ns < self.deadline_ns:
+            return ()
+        match self.state:
+            case State.BACKOFF:
+                return (_say(EventKind.RESTART, "backoff"), *self._spawn(now_ns))
+            case State.STARTING:
+                return self._abort(now_ns, "start_timeout")
+            case State.STOPPING:
+                self._kill_cause = "stop_timeout"
+                return self._kill_now("stop_timeout")
+            case State.KILLING:
+                return self._kill_now(self._kill_cause)
+            case _:
+                return ()
+
+    def _exited(
+        self, now_ns: int, code: int | None, signal: str | None, draw: float
+    ) -> tuple[Action, ...]:
+        self._note_uptime(now_ns)
+        cause = self._cause_of_death(code, signal)
+        detail = {"code": code} if code is not None else {"signal": signal} if signal else {}
+        self.last_exit = Announcement(kind=EventKind.EXIT, cause=cause, detail=detail)
+        planned = self._replace or not self.wanted
+        by_operator = self._kill_cause == "operator"
+        said: tuple[Action, ...] = (Announce(self.last_exit),)
+        self._kill_cause = ""
+        if not self.wanted:
+            self._rest()
+            return said
+        if planned:
+            self._replace = False
+            return (*said, _say(EventKind.RESTART, "operator"), *self._spawn(now_ns))
+        if code in PERMANENT:
+            self.state, self.deadline_ns = State.FAILED, None
+            return (*said, _say(EventKind.FAILED, Exit(code).name.lower(), code=code))
+        self.restarts += 1
+        return said + self._replace_after_death(now_ns, cause, draw, counts=not by_operator)
+
+    def _replace_after_death(
+        self, now_ns: int, cause: str, draw: float, *, counts: bool
+    ) -> tuple[Action, ...]:
+        said: tuple[Action, ...] = ()
+        if counts:
+            said = self._count_death(now_ns)
+        delay_ns = self._delay(draw)
+        if self.crash_loop and self.spec.restart.crash_loop is not None:
+            delay_ns = max(delay_ns, self.spec.restart.crash_loop.floor_ns)
+        if delay_ns == 0:
+            return (*said, _say(EventKind.RESTART, cause), *self._spawn(now_ns))
+        self.state = State.BACKOFF
+        self.deadline_ns = now_ns + delay_ns
+        return (*said, _say(EventKind.BACKOFF, cause, delay_ns / SECOND_NS, attempt=self._attempt))
+
+    def _cause_of_death(self, code: int | None, signal: str | None) -> str:
+        if self._kill_cause:
+            return self._kill_cause
+        if signal is not None:
+            return "signal"
+        if code is None:
+            return "unknown"
+        return "exit" if code in BY_CHOICE else "crash"
+
+    # Pieces ----------------------------------------------------------------------------------
+
+    def _delay(self, draw: float) -> int:
+        restart = self.spec.restart
+        if self._longest_up_ns >= restart.stable_after_ns or restart.stable_after_ns == 0:
+            return 0
+        plain_ns = min(restart.initial_delay_ns << min(self._attempt, 32), restart.max_delay_ns)
+        self._attempt += 1
+        return max(1, round(plain_ns * (1 - JITTER + 2 * JITTER * draw)))
+
+    def _count_death(self, now_ns: int) -> tuple[Action, ...]:
+        limit = self.spec.restart.crash_loop
+        if limit is None:
+            return ()
+        self._deaths.append(now_ns)
+        while self._deaths[0] <= now_ns - limit.within_ns:
+            self._deaths.popleft()
+        if self.crash_loop or len(self._deaths) < limit.deaths:
+            return ()
+        self.crash_loop = True
+        return (
+            _say(
+                EventKind.CRASH_LOOP,
+                "deaths",
+                deaths=len(self._deaths),
+                within_s=limit.within_ns / SECOND_NS,
+            ),
+        )
+
+    def _leave_crash_loop(self, now_ns: int) -> None:
+        if self._up_since_ns is None:
+            return
+        if now_ns - self._up_since_ns >= self.spec.restart.reset_after_ns:
+            self._forgive()
+
+    def _forgive(self) -> None:
+        self.crash_loop = False
+        self._attempt = 0
+        self._deaths.clear()
+
+    def _note_uptime(self, now_ns: int) -> None:
+        if self._up_since_ns is None:
+            return
+        self._longest_up_ns = max(self._longest_up_ns, now_ns - self._up_since_ns)
+        if now_ns - self._up_since_ns >= self.spec.restart.reset_after_ns:
+            self._forgive()
+        self._up_since_ns = None
+
+    def _spawn(self, now_ns: int) -> tuple[Action, ...]:
+        self.state = State.STARTING
+        self._spawned_ns = now_ns
+        self._longest_up_ns = -1
+        self._up_since_ns = None
+        self.deadline_ns = now_ns + min(self.spec.start_timeout_ns, self.spec.ready_timeout_ns)
+        return (Spawn(),)
+
+    def _terminate(self, now_ns: int, cause: str) -> tuple[Action, ...]:
+        self.state = State.STOPPING
+        self._kill_cause = cause
+        self.deadline_ns = now_ns + self.spec.stop_timeout_ns
+        # SIGCONT: a stopped process must be able to obey (s6 does the same).
+        return (Signal("SIGTERM"), Signal("SIGCONT"))
+
+    def _abort(self, now_ns: int, cause: str, **detail: float) -> tuple[Action, ...]:
+        self.state = State.KILLING
+        self._kill_cause = cause
+        self.deadline_ns = now_ns + ABORT_GRACE_NS
+        return (
+            _say(EventKind.KILL, cause, signal="SIGABRT", **detail),
+            Signal("SIGABRT"),
+        )
+
+    def _kill_now(self, cause: str) -> tuple[Action, ...]:
+        self.state = State.KILLING
+        self.deadline_ns = None
+        return (_say(EventKind.KILL, cause, signal="SIGKILL"), Signal("SIGKILL"))
+
+    def _rest(self) -> None:
+        self.state, self.deadline_ns = State.STOPPED, None
+
+
+def _say(
+    kind: EventKind, cause: str = "", delay_s: float | None = None, /, **detail: object
+) -> Announce:
+    return Announce(Announcement(kind=kind, cause=cause, detail=detail, delay_s=delay_s))

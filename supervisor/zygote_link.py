@@ -1,0 +1,101 @@
+"""The conversation between supervisor and zygote: one datagram a message, descriptors beside it.
+
+SOCK_SEQPACKET keeps messages whole and in order and carries descriptors by SCM_RIGHTS (unix(7)).
+An assignment of any size travels as a memfd, so no message comes near the socket's size limit.
+"""
+
+import os
+import socket
+
+import msgspec
+
+MESSAGE_BYTES_MAX = 64 * 1024
+
+
+class Listen(msgspec.Struct, tag=True, frozen=True):
+    """Bind ``path`` and keep the socket under ``name``. ``lend``: send a duplicate back."""
+
+    name: str
+    path: str
+    lend: bool = False
+
+
+class Unlisten(msgspec.Struct, tag=True, frozen=True):
+    """Close the socket of ``name``."""
+
+    name: str
+
+
+class SpawnWorker(msgspec.Struct, tag=True, frozen=True):
+    """Fork a worker on the listener of ``name``. Beside it: a memfd with the assignment."""
+
+    name: str
+    incarnation: int
+
+
+class End(msgspec.Struct, tag=True, frozen=True):
+    """Exit as soon as there are no children."""
+
+
+class Listening(msgspec.Struct, tag=True, frozen=True):
+    """The answer to ``Listen``; beside it the socket if it was to be lent."""
+
+    name: str
+    error: str = ""
+
+
+class WorkerSpawned(msgspec.Struct, tag=True, frozen=True):
+    """The answer to ``SpawnWorker``; beside it the pidfd. ``pid`` is 0 if the fork failed."""
+
+    name: str
+    incarnation: int
+    pid: int
+    error: str = ""
+
+
+class WorkerExited(msgspec.Struct, tag=True, frozen=True):
+    """A child is gone and reaped. ``signal`` is a name of signal(7), or empty."""
+
+    pid: int
+    code: int | None
+    signal: str
+
+
+Request = Listen | Unlisten | SpawnWorker | End
+Report = Listening | WorkerSpawned | WorkerExited
+
+_requests = msgspec.msgpack.Decoder(Request)
+_reports = msgspec.msgpack.Decoder(Report)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def send(link: socket.socket, message: Request | Report, descriptor: int | None = None) -> None:
+    """
+    Send one message, with one descriptor beside it if given (it stays open here).
+
+    Raises:
+        BlockingIOError: If the link is non-blocking and full.
+        OSError: If the other side has gone.
+
+    """
+    fds = [] if descriptor is None else [descriptor]
+    socket.send_fds(link, [_encoder.encode(message)], fds)
+
+
+def receive_request(link: socket.socket) -> tuple[Request, int | None] | None:
+    """Return the next request and its descriptor, or ``None`` at the end of the link."""
+    data, descriptor = _receive(link)
+    return (_requests.decode(data), descriptor) if data else None
+
+
+def receive_report(link: socket.socket) -> tuple[Report, int | None] | None:
+    """Return the next report and its descriptor, or ``None`` at the end of the link."""
+    data, descriptor = _receive(link)
+    return (_reports.decode(data), descriptor) if data else None
+
+
+def _receive(link: socket.socket) -> tuple[bytes, int | None]:
+    data, descriptors, _flags, _address = socket.recv_fds(link, MESSAGE_BYTES_MAX, 1)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return data, descriptors[0] if descriptors else None

@@ -1,0 +1,68 @@
+"""Orders over a real socket pair of ZeroMQ endpoints."""
+
+import threading
+import time
+
+import msgspec
+import pytest
+import zmq
+
+from supervisor.control import Control, Order, Reply, send_order
+from supervisor.listener import listen
+
+
+@pytest.fixture()
+def control(tmp_path):
+    """A control end that is drained by a thread; yields its path and what it was ordered."""
+    orders, stop = [], threading.Event()
+
+    def obey(order):
+        orders.append(order)
+        return "no" if "refuse" in order.names else ""
+
+    path = tmp_path / "control.sock"
+    context = zmq.Context()
+    served = Control(context, listen(path), path, obey)
+
+    def serve():
+        while not stop.is_set():
+            served.drain()
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield path, orders
+    stop.set()
+    thread.join()
+    served.close()
+    context.term()
+
+
+def test_an_accepted_order_is_answered_without_error(control):
+    path, orders = control
+    assert send_order(path, Order("stop", ("a", "b")), 5) == Reply("")
+    assert orders == [Order("stop", ("a", "b"))]
+
+
+def test_a_refusal_carries_its_reason(control):
+    path, _orders = control
+    assert send_order(path, Order("stop", ("refuse",)), 5) == Reply("no")
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"{}", b'{"verb":"fly"}', b"\xff\xfe", b"[" * 5000])
+def test_rubbish_is_answered_and_carried_out_by_nobody(control, rubbish):
+    path, orders = control
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(f"ipc://{path}")
+        dealer.send(rubbish)
+        assert dealer.poll(5000)
+        assert "not an order" in msgspec.json.decode(dealer.recv())["error"]
+    assert orders == []
+    assert send_order(path, Order("start", ("a",)), 5) == Reply("")
+
+
+def test_nobody_there_is_none_not_a_hang(tmp_path):
+    path = tmp_path / "control.sock"
+    with listen(path):
+        assert send_order(path, Order("shutdown"), 0.2) is None

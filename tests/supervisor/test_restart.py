@@ -1,0 +1,325 @@
+"""The process policy, walked by hand and by hypothesis, with integers for time."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.restart import (
+    ABORT_GRACE_NS,
+    NO_PROCESS,
+    TRANSITIONS,
+    Announce,
+    Down,
+    Exited,
+    Hung,
+    KillWanted,
+    Ready,
+    RestartWanted,
+    Signal,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    StartWanted,
+    State,
+    StopWanted,
+    Tick,
+    Up,
+    WorkerLife,
+)
+from worker.spec import SECOND_NS, ConnectionSpec, CrashLoopSpec, RestartSpec
+
+MIDDLE = 0.5  # the jitter's draw that changes nothing
+
+
+def life(**restart):
+    spec = ConnectionSpec(name="a", url="ws://h/", restart=RestartSpec(**restart))
+    return WorkerLife(spec)
+
+
+def running(now_ns=0, **restart):
+    worker = life(**restart)
+    worker.handle(now_ns, StartWanted())
+    worker.handle(now_ns, Spawned())
+    worker.handle(now_ns, Ready())
+    return worker
+
+
+def kinds(actions):
+    return [a.announcement.kind.label for a in actions if isinstance(a, Announce)]
+
+
+def shape(actions):
+    """Actions in order, announcements by their label."""
+    return [a.announcement.kind.label if isinstance(a, Announce) else a for a in actions]
+
+
+def delay_s(actions):
+    return next(
+        a.announcement.delay_s
+        for a in actions
+        if isinstance(a, Announce) and a.announcement.delay_s is not None
+    )
+
+
+def test_start_forks_once():
+    worker = life()
+    assert shape(worker.handle(0, StartWanted())) == [Spawn()]
+    assert worker.handle(1, StartWanted()) == ()
+    assert worker.state is State.STARTING
+
+
+def test_a_worker_that_was_up_for_stable_after_is_replaced_at_once_and_in_order():
+    worker = running()
+    worker.handle(0, Up())
+    actions = worker.handle(10 * SECOND_NS, Exited(None, "SIGKILL", MIDDLE))
+    assert shape(actions) == ["exit", "restart", Spawn()]
+    assert worker.restarts == 1
+
+
+def test_a_worker_that_was_up_too_shortly_waits():
+    worker = running()
+    worker.handle(0, Up())
+    actions = worker.handle(10 * SECOND_NS - 1, Exited(None, "SIGKILL", MIDDLE))
+    assert shape(actions) == ["exit", "backoff"]
+    assert worker.state is State.BACKOFF
+    assert shape(worker.handle(worker.deadline_ns, Tick())) == ["restart", Spawn()]
+
+
+def test_uptime_counts_though_the_session_was_just_lost():
+    worker = running()
+    worker.handle(0, Up())
+    worker.handle(11 * SECOND_NS, Down())
+    assert Spawn() in worker.handle(12 * SECOND_NS, Exited(1, None, MIDDLE))
+
+
+def test_delays_double_to_the_cap():
+    worker, delays = running(crash_loop=None), []
+    now_ns = 0
+    for _ in range(11):
+        actions = worker.handle(now_ns, Exited(1, None, MIDDLE))
+        delays.append(delay_s(actions))
+        now_ns = worker.deadline_ns
+        worker.handle(now_ns, Tick())
+        worker.handle(now_ns, Ready())
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
+
+
+@pytest.mark.parametrize(("draw", "factor"), [(0.0, 0.75), (0.5, 1.0), (0.999999, 1.25)])
+def test_jitter_is_a_quarter_either_way(draw, factor):
+    actions = running().handle(0, Exited(1, None, draw))
+    assert delay_s(actions) == pytest.approx(0.1 * factor, rel=1e-4)
+
+
+def test_the_doubling_is_forgotten_after_reset_after_up():
+    worker = running(crash_loop=None)
+    for _ in range(3):
+        worker.handle(0, Exited(1, None, MIDDLE))
+        worker.handle(worker.deadline_ns, Tick())
+        worker.handle(0, Ready())
+    worker.handle(0, Up())
+    worker.handle(60 * SECOND_NS, Down())
+    worker.handle(60 * SECOND_NS, Exited(1, None, MIDDLE))  # at once: it had been up
+    worker.handle(60 * SECOND_NS, Ready())
+    assert delay_s(worker.handle(60 * SECOND_NS, Exited(1, None, MIDDLE))) == 0.1
+
+
+def test_five_deaths_in_a_minute_raise_the_flag_and_the_floor_and_never_end_the_retries():
+    worker = running()
+    said = []
+    for second in range(5):
+        said += kinds(worker.handle(second * SECOND_NS, Exited(1, None, MIDDLE)))
+        worker.handle(worker.deadline_ns, Tick())
+        worker.handle(second * SECOND_NS, Ready())
+    assert said.count("crash_loop") == 1
+    assert worker.crash_loop
+    now_ns = 5 * SECOND_NS
+    worker.handle(now_ns, Exited(1, None, MIDDLE))
+    assert worker.deadline_ns - now_ns >= 5 * SECOND_NS
+
+
+def test_the_crash_loop_is_left_after_reset_after_up():
+    worker = running(crash_loop=CrashLoopSpec(deaths=1))
+    worker.handle(0, Exited(1, None, MIDDLE))
+    worker.handle(worker.deadline_ns, Tick())
+    worker.handle(6 * SECOND_NS, Ready())
+    worker.handle(6 * SECOND_NS, Up())
+    assert worker.crash_loop
+    worker.handle(66 * SECOND_NS, Tick())
+    assert not worker.crash_loop
+
+
+def test_kills_by_an_operator_do_not_count_against_the_crash_loop():
+    worker = running()
+    for second in range(10):
+        actions = worker.handle(second * SECOND_NS, KillWanted("SIGKILL"))
+        assert shape(actions) == ["kill", Signal("SIGKILL")]
+        actions = worker.handle(second * SECOND_NS, Exited(None, "SIGKILL", MIDDLE))
+        assert worker.last_exit.cause == "operator"
+        worker.handle(worker.deadline_ns, Tick())
+        worker.handle(second * SECOND_NS, Ready())
+    assert not worker.crash_loop
+
+
+@pytest.mark.parametrize("code", [77, 78])
+def test_permanent_exit_codes_fail_at_once(code):
+    worker = running()
+    assert kinds(worker.handle(0, Exited(code, None, MIDDLE))) == ["exit", "failed"]
+    assert worker.state is State.FAILED
+    assert worker.handle(10**18, Tick()) == ()
+
+
+def test_an_operator_starts_a_failed_worker_again():
+    worker = running()
+    worker.handle(0, Exited(78, None, MIDDLE))
+    assert Spawn() in worker.handle(1, StartWanted())
+
+
+def test_exit_zero_is_unexpected_while_the_worker_is_wanted():
+    worker = running()
+    assert kinds(worker.handle(0, Exited(0, None, MIDDLE))) == ["exit", "backoff"]
+
+
+def test_stop_terminates_then_kills():
+    worker = running()
+    actions = worker.handle(0, StopWanted())
+    assert shape(actions) == ["stop", Signal("SIGTERM"), Signal("SIGCONT")]
+    assert worker.handle(5 * SECOND_NS - 1, Tick()) == ()
+    assert shape(worker.handle(5 * SECOND_NS, Tick())) == ["kill", Signal("SIGKILL")]
+    assert shape(worker.handle(5 * SECOND_NS, Exited(None, "SIGKILL", MIDDLE))) == ["exit"]
+    assert worker.state is State.STOPPED
+
+
+def test_start_while_stopping_replaces_when_the_old_process_is_gone():
+    worker = running()
+    worker.handle(0, StopWanted())
+    assert worker.handle(1, StartWanted()) == ()
+    assert shape(worker.handle(2, Exited(0, None, MIDDLE))) == ["exit", "restart", Spawn()]
+
+
+def test_stop_after_restart_wins():
+    worker = running()
+    worker.handle(0, RestartWanted())
+    worker.handle(1, StopWanted())
+    assert Spawn() not in worker.handle(2, Exited(0, None, MIDDLE))
+    assert worker.state is State.STOPPED
+
+
+def test_restart_in_backoff_forks_at_once_and_forgets_the_doubling():
+    worker = running()
+    worker.handle(0, Exited(1, None, MIDDLE))
+    assert shape(worker.handle(1, RestartWanted())) == ["restart", Spawn()]
+    assert worker.handle(2, Tick()) == ()
+
+
+def test_a_hung_worker_is_aborted_for_its_stack_then_killed():
+    worker = running()
+    assert shape(worker.handle(0, Hung(6 * SECOND_NS))) == ["kill", Signal("SIGABRT")]
+    assert worker.handle(0, Hung(7 * SECOND_NS)) == ()
+    assert shape(worker.handle(ABORT_GRACE_NS, Tick())) == ["kill", Signal("SIGKILL")]
+    worker.handle(ABORT_GRACE_NS, Exited(None, "SIGKILL", MIDDLE))
+    assert worker.last_exit.cause == "hang"
+
+
+def test_a_worker_that_does_not_get_ready_is_replaced():
+    worker = life()
+    worker.handle(0, StartWanted())
+    worker.handle(0, Spawned())
+    assert Signal("SIGABRT") in worker.handle(20 * SECOND_NS, Tick())
+    worker.handle(20 * SECOND_NS, Exited(None, "SIGABRT", MIDDLE))
+    assert worker.last_exit.cause == "start_timeout"
+    assert worker.state is State.BACKOFF
+
+
+def test_a_refused_fork_is_retried():
+    worker = life()
+    worker.handle(0, StartWanted())
+    assert kinds(worker.handle(0, SpawnFailed("EAGAIN"))) == ["backoff"]
+    assert Spawn() in worker.handle(worker.deadline_ns, Tick())
+
+
+def test_every_state_is_in_the_table_and_every_state_is_left():
+    assert set(TRANSITIONS) == set(State)
+    assert all(TRANSITIONS.values())
+
+
+FACTS = st.one_of(
+    st.sampled_from([StartWanted(), StopWanted(), RestartWanted(), KillWanted("SIGKILL")]),
+    st.sampled_from([Ready(), Up(), Down(), Hung(6 * SECOND_NS), Tick()]),
+    st.builds(
+        Exited,
+        st.sampled_from([0, 1, 69, 70, 75, 77, 78]),
+        st.none(),
+        st.floats(0, 1, exclude_max=True),
+    ),
+    st.just(SpawnFailed("EAGAIN")),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40 * SECOND_NS), FACTS), max_size=60))
+def test_whatever_happens_there_is_at_most_one_process_and_the_last_intent_is_reached(steps):
+    worker, processes, pending, now_ns = life(), 0, 0, 0
+    for elapsed_ns, fact in steps:
+        now_ns += elapsed_ns
+        if isinstance(fact, Exited | Ready | Up | Down | Hung) and not processes:
+            continue  # facts of a process that is not there
+        if isinstance(fact, SpawnFailed) and not pending:
+            continue
+        processes -= isinstance(fact, Exited)
+        pending -= isinstance(fact, SpawnFailed)
+        actions = worker.handle(now_ns, fact)
+        pending += actions.count(Spawn())
+        assert processes + pending <= 1
+        assert worker.state in NO_PROCESS or processes + pending == 1
+        if pending and not isinstance(fact, SpawnFailed):
+            worker.handle(now_ns, Spawned())
+            processes, pending = processes + pending, 0
+    if worker.wanted:
+        if worker.state is State.FAILED:
+            return
+        for _ in range(4):
+            if worker.state in NO_PROCESS:
+                now_ns = worker.deadline_ns
+                worker.handle(now_ns, Tick())
+            worker.handle(now_ns, Ready())
+            if worker.state is State.RUNNING:
+                return
+            worker.handle(now_ns, Exited(1, None, MIDDLE))
+        raise AssertionError(worker.state)
+    if worker.state not in NO_PROCESS:
+        worker.handle(now_ns, Exited(0, None, MIDDLE))
+    assert worker.state is State.STOPPED
+
+
+def test_every_step_of_the_table_is_taken_by_some_history():
+    """A table wider than the machine would hide a wrong step."""
+    seen = set()
+    openers = [(), (Up(),), (StopWanted(),), (RestartWanted(),), (Hung(6 * SECOND_NS),)]
+    closers = [
+        StartWanted(),
+        StopWanted(),
+        RestartWanted(),
+        SpawnFailed(""),
+        Ready(),
+        Hung(0),
+        Exited(1, None, MIDDLE),
+        Exited(78, None, MIDDLE),
+        Exited(0, None, MIDDLE),
+        Tick(),
+    ]
+    for ready, opener, history in itertools.product(
+        (True, False), openers, itertools.product(closers, repeat=3)
+    ):
+        worker = life()
+        now_ns = 0
+        facts = [StartWanted(), *([Ready()] if ready else []), *opener, *history]
+        for fact in facts:
+            before = worker.state
+            if isinstance(fact, Exited | SpawnFailed) and before in NO_PROCESS:
+                break
+            now_ns += 11 * SECOND_NS if isinstance(fact, Tick | Exited) else 1
+            worker.handle(now_ns, fact)
+            if worker.state is not before:
+                seen.add((before, worker.state))
+    assert seen == {(a, b) for a, followers in TRANSITIONS.items() for b in followers}

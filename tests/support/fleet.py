@@ -1,0 +1,126 @@
+"""A real fleet as a test's child: a fleet.toml, ``supervisor run``, and what it tells."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PATIENCE_S = 20.0 * float(os.environ.get("FEEDWARDEN_TEST_PATIENCE", "1"))
+
+
+def wait_for(condition, what, timeout_s=PATIENCE_S):
+    """Poll until ``condition()`` is truthy and return what it gave."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if result := condition():
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+class Fleet:
+    """``supervisor run`` of a written fleet.toml in directories of its own."""
+
+    def __init__(self, folder: Path, toml: str, name: str = "t"):
+        self.folder, self.name = folder, name
+        self.runtime_dir = folder / "run"
+        self.shm_base = folder / "shm"
+        self.shm_base.mkdir(exist_ok=True)
+        self.file = folder / "fleet.toml"
+        head = f'version = 1\n[fleet]\nname = "{name}"\nruntime_dir = "{self.runtime_dir}"\n'
+        self.file.write_text(head + toml)
+        self.environment = os.environ | {"FEEDWARDEN_SHM": str(self.shm_base), "COLUMNS": "200"}
+        self.process = None
+        self.log = folder / "log"
+
+    def start(self):
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "supervisor", "run", str(self.file)],
+                env=self.environment,
+                stderr=log,
+                stdout=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        wait_for(lambda: "READY " in self.said() or self.process.poll() is not None, "READY")
+        assert self.process.poll() is None, self.said()
+        return self
+
+    def said(self):
+        return self.log.read_text()
+
+    def command(self, *arguments, check=True):
+        """Run another verb on this fleet."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "supervisor", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if check:
+            assert done.returncode == 0, (arguments, done.returncode, done.stderr)
+        return done
+
+    def status(self):
+        return json.loads(self.command("status", "--json", "--fleet", self.name).stdout)
+
+    def rows(self):
+        return {row["name"]: row for row in self.status()["connections"]}
+
+    def wait_up(self, *names, timeout_s=PATIENCE_S):
+        """Wait until these (default: all) are up; return the rows by name."""
+
+        def all_up():
+            rows = self.rows()
+            wanted = names or tuple(rows)
+            return rows if all(rows[name]["state"] == "up" for name in wanted) else None
+
+        try:
+            return wait_for(all_up, f"up: {names or 'all'}", timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said()[-4000:]}") from None
+
+    def stop(self, timeout_s=PATIENCE_S):
+        """Ctrl-C; return the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout_s)
+
+    def shm_files(self):
+        return sorted(str(p.relative_to(self.shm_base)) for p in self.shm_base.rglob("*"))
+
+    def kill_everything(self):
+        """SIGKILL whatever of this fleet is left."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(PATIENCE_S)
+
+    def pids(self):
+        """Every process of this fleet: they all carry its FEEDWARDEN_SHM."""
+        marker = f"FEEDWARDEN_SHM={self.shm_base}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with contextlib.suppress(OSError):
+                if marker in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+        return found
+
+
+@contextlib.contextmanager
+def running_fleet(folder, toml, name="t"):
+    """A started fleet that leaves no process behind, whatever the test did to it."""
+    fleet = Fleet(folder, toml, name)
+    try:
+        yield fleet.start()
+    finally:
+        fleet.kill_everything()

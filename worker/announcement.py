@@ -1,0 +1,117 @@
+"""Announcements: what happened to a connection, as events are told to other processes.
+
+Pure. A worker writes its session's announcements to its event ring and publishes them; the
+supervisor relays them and adds its own. Both spell the same kinds, causes and JSON.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+
+class EventKind(IntEnum):
+    """Kinds of events. The number stands in shared memory, the lower-case name in topics."""
+
+    SPAWN = 1
+    READY = 2
+    UP = 3
+    DOWN = 4
+    PING = 5
+    PONG = 6
+    LATE_PONG = 7
+    TIMEOUT = 8
+    STALE = 9
+    FRESH = 10
+    SLOW = 11
+    GAP_POSSIBLE = 12
+    HUNG = 13
+    KILL = 14
+    EXIT = 15
+    RESTART = 16
+    BACKOFF = 17
+    CRASH_LOOP = 18
+    FAILED = 19
+    STOP = 20
+    ROTATE = 21
+    ADOPTED = 22
+    ORPHANED = 23
+    HOST_STALL = 24
+    CONFIG = 25
+    SUPERVISOR_UP = 26
+    SUPERVISOR_DOWN = 27
+
+    @property
+    def label(self) -> str:
+        """The name in topics and JSON."""
+        return self.name.lower()
+
+
+# Too frequent for the fleet's event stream; they stay on the worker's own endpoint and ring.
+NOT_RELAYED = frozenset({EventKind.PING, EventKind.PONG})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """
+    One event before it has a place in a stream.
+
+    ``cause`` is a word of a closed set (docs/wire-format.md lists them) or empty. ``delay_s`` is
+    the time until the next attempt where one is planned.
+    """
+
+    kind: EventKind
+    cause: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    delay_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Whose event it is. Events of the fleet itself have no connection, incarnation 0."""
+
+    fleet: str
+    connection: str | None
+    incarnation: int
+    pid: int
+
+
+def render(
+    announcement: Announcement, origin: Origin, *, seq: int, wall_ns: int, monotonic_ns: int
+) -> bytes:
+    """
+    Return the JSON payload of an event frame.
+
+    Args:
+        announcement: What happened.
+        origin: To whom.
+        seq: Place in the stream of the endpoint that publishes it, from 1.
+        wall_ns: CLOCK_REALTIME when it happened; becomes ``time`` (RFC 3339, UTC, microseconds).
+        monotonic_ns: CLOCK_MONOTONIC when it happened, comparable on this host and boot.
+
+    """
+    moment = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
+    return msgspec.json.encode(
+        {
+            "seq": seq,
+            "time": f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns // 1000 % 1_000_000:06d}Z",
+            "monotonic_ns": monotonic_ns,
+            "fleet": origin.fleet,
+            "connection": origin.connection,
+            "incarnation": origin.incarnation,
+            "pid": origin.pid,
+            "kind": announcement.kind.label,
+            "cause": announcement.cause,
+            "detail": announcement.detail,
+            "delay_s": announcement.delay_s,
+        }
+    )
+
+
+def event_topic(origin: Origin, kind: EventKind) -> str:
+    """Return the topic an event goes out on."""
+    if origin.connection is None:
+        return f"event.fleet.{kind.label}"
+    return f"event.{origin.connection}.{kind.label}"

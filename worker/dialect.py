@@ -1,0 +1,239 @@
+"""Dialect: what a pong or a ping of the exchange looks like among its messages.
+
+Pure. Compiled once from a connection's spec. Rules look only at payloads of at most
+``max_control_bytes``, and pong rules only while a ping is outstanding, so that data pays next to
+nothing: a length test costs 29 ns, JSON and JMESPath on 357 bytes 5 to 7 us.
+"""
+
+import re
+import string
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jmespath
+import msgspec
+from jmespath.exceptions import JMESPathError
+
+from worker.spec import ConnectionSpec, Decode, Match, MatchKind
+
+# wbits of zlib.decompressobj: gzip, zlib and raw deflate framing.
+WINDOW_BITS = {Decode.GZIP: 31, Decode.ZLIB: 15, Decode.DEFLATE: -15}
+_REPLY_FIELD = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
+KEY_LENGTH_MAX = 64
+_NOT_IN_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
+
+MatchFunction = Callable[[Any], object]
+
+
+class DialectError(Exception):
+    """A rule raised, or a payload did not decode. The message is data all the same."""
+
+
+class DecodeError(DialectError):
+    """A payload is not what ``decode`` says, or inflates beyond the bound."""
+
+
+class RuleError(DialectError):
+    """A matcher raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The exchange answered an application ping; ``echo`` is what ``pong_id`` found."""
+
+    echo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The exchange pings; ``reply`` is to be sent as a text message."""
+
+    reply: str
+
+
+class Dialect:
+    """
+    One connection's rules.
+
+    Args:
+        spec: The connection.
+        function: The pong matcher, if it is ``package.module:function``; importing is the shell's.
+
+    """
+
+    def __init__(self, spec: ConnectionSpec, function: MatchFunction | None = None) -> None:
+        self._control_bytes_max = spec.limits.max_control_bytes
+        self._inflated_max = spec.limits.max_inflated
+        self._window_bits = WINDOW_BITS.get(spec.decode)
+        self._pings = [(_compile(rule.match, None), rule.reply) for rule in spec.server_ping]
+        beat = spec.heartbeat
+        self._pong: _Rule | None = None
+        self._pong_id = None
+        self._payload = b""
+        if beat is not None:
+            self._payload = beat.payload or b""
+            if beat.pong_matcher is not None:
+                self._pong = _compile(beat.pong_matcher, function)
+            if beat.pong_id is not None:
+                self._pong_id = jmespath.compile(beat.pong_id)
+        self._key = jmespath.compile(spec.publish.key) if spec.publish.key else None
+        self.has_key = self._key is not None
+        self.always_looks = bool(self._pings)
+
+    def control(self, payload: bytes, awaiting_pong: bool) -> Pong | Ping | None:
+        """
+        Return what control message a payload is, ``None`` if it is data.
+
+        Raises:
+            DecodeError: If it does not decompress.
+            RuleError: If a matcher raised, or the reply's fields are not in the ping.
+
+        """
+        if len(payload) > self._control_bytes_max:
+            return None
+        pong = self._pong if awaiting_pong else None
+        if pong is None and not self._pings:
+            return None
+        if self._window_bits is not None:
+            inflated = self._inflate(payload, self._control_bytes_max)
+            if inflated is None:
+                return None
+            payload = inflated
+        message = _Message(payload)
+        if pong is not None and pong.matches(message):
+            return Pong(self._echo(message))
+        for rule, reply in self._pings:
+            if rule.matches(message):
+                return Ping(_fill_reply(reply, payload))
+        return None
+
+    def ping_body(self, seq: int, ts_ms: int, uuid: Callable[[], str]) -> bytes:
+        """
+        Return the payload of ping ``seq``, its template filled.
+
+        Args:
+            seq: Number of the ping in its session.
+            ts_ms: CLOCK_REALTIME milliseconds.
+            uuid: Gives a fresh UUID; called only if the template asks.
+
+        """
+        if b"${" not in self._payload:
+            return self._payload
+        text = self._payload.decode("utf-8", "surrogateescape")
+        fields = {"seq": str(seq), "ts_ms": str(ts_ms)}
+        if "${uuid}" in text:
+            fields["uuid"] = uuid()
+        return string.Template(text).safe_substitute(fields).encode("utf-8", "surrogateescape")
+
+    def key(self, payload: bytes) -> str | None:
+        """
+        Return the topic key that ``publish.key`` finds in a message, fit for a topic.
+
+        Raises:
+            DecodeError: If the payload does not decompress within ``max_inflated``.
+            RuleError: If the expression raised.
+
+        """
+        if self._key is None:
+            return None
+        if self._window_bits is not None:
+            inflated = self._inflate(payload, self._inflated_max)
+            if inflated is None:
+                raise DecodeError(f"inflates to more than {self._inflated_max} bytes")
+            payload = inflated
+        found = _search(self._key, _Message(payload))
+        if not isinstance(found, str | int | float) or isinstance(found, bool) or found == "":
+            return None
+        return _NOT_IN_TOPIC.sub("_", str(found))[:KEY_LENGTH_MAX]
+
+    def _inflate(self, payload: bytes, bytes_max: int) -> bytes | None:
+        """Return the payload inflated, ``None`` if that is more than ``bytes_max``."""
+        assert self._window_bits is not None
+        inflater = zlib.decompressobj(self._window_bits)
+        try:
+            inflated = inflater.decompress(payload, bytes_max + 1)
+        except zlib.error as error:
+            raise DecodeError(str(error)) from error
+        return inflated if len(inflated) <= bytes_max else None
+
+    def _echo(self, message: "_Message") -> str | None:
+        if self._pong_id is None:
+            return None
+        found = _search(self._pong_id, message)
+        return None if found is None else str(found)
+
+
+class _Message:
+    """A payload, parsed at most once and only if a rule asks."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self._parsed: Any = None
+        self._is_parsed = False
+
+    @property
+    def parsed(self) -> Any:
+        """The JSON value, else the text."""
+        if not self._is_parsed:
+            try:
+                self._parsed = msgspec.json.decode(self.payload)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                self._parsed = self.payload.decode("utf-8", "replace")
+            self._is_parsed = True
+        return self._parsed
+
+
+class _Rule:
+    """One compiled match."""
+
+    def __init__(self, hint: bytes, test: Callable[[_Message], object]) -> None:
+        self._hint, self._test = hint, test
+
+    def matches(self, message: _Message) -> bool:
+        """Raises RuleError if the test does: it may be an operator's function."""
+        if self._hint and self._hint not in message.payload:
+            return False
+        try:
+            return bool(self._test(message))
+        except Exception as error:
+            raise RuleError(f"{type(error).__name__}: {error}") from error
+
+
+def _search(expression: Any, message: _Message) -> Any:
+    """Return what a JMESPath finds. Its functions raise on operands of a wrong type."""
+    try:
+        return expression.search(message.parsed)
+    except JMESPathError as error:
+        raise RuleError(f"{type(error).__name__}: {error}") from error
+
+
+def _compile(match: Match, function: MatchFunction | None) -> _Rule:
+    hint = match.hint.encode()
+    match match.kind:
+        case MatchKind.TEXT:
+            text = match.value.encode()
+            return _Rule(hint, lambda message: message.payload == text)
+        case MatchKind.JMESPATH:
+            search = jmespath.compile(match.value).search
+            return _Rule(hint, lambda message: search(message.parsed))
+        case MatchKind.CALLABLE:
+            if function is None:
+                raise ValueError(f"the function {match.value} was not given")
+            return _Rule(hint, lambda message: function(message.parsed))
+
+
+def _fill_reply(template: str, payload: bytes) -> str:
+    """Copy raw JSON tokens, so that numbers and strings come back as they were written."""
+    return _REPLY_FIELD.sub(lambda found: _raw_token(payload, found[1]), template)
+
+
+def _raw_token(payload: bytes, path: str) -> str:
+    raw = msgspec.Raw(payload)
+    try:
+        for name in path.split("."):
+            raw = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[name]
+        return bytes(raw).decode("utf-8")
+    except (msgspec.DecodeError, KeyError, UnicodeDecodeError, RecursionError) as error:
+        raise RuleError(f"no {path!r} in the ping to copy into the reply") from error

@@ -1,0 +1,263 @@
+"""Heartbeat: decides when to ping the exchange and when to call a session dead.
+
+Pure. One ``Heartbeat`` lives as long as one session. It knows nothing of how a pong looks
+(``worker/dialect.py``), sends nothing and closes nothing: the shell is ``worker/runner.py``.
+"""
+
+import enum
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from worker.spec import HeartbeatSpec
+
+
+class State(enum.Enum):
+    """What the heartbeat waits for."""
+
+    RESTING = "resting"  # no ping outstanding
+    AWAITING = "awaiting"  # at least one
+    OVERDUE = "overdue"  # the oldest has timed out by the clock; the socket is being looked at
+    DEAD = "dead"  # final: a new session has a new heartbeat
+
+
+# Facts ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A ping was written to the socket at ``now_ns``, with this body."""
+
+    seq: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendFailed:
+    """A ping could not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class PongFrame:
+    """A PONG frame came. It must echo a body (RFC 6455 section 5.5.3)."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PongMessage:
+    """The dialect recognised a pong; ``echo`` is the sequence number it carries, if it does."""
+
+    echo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What had waited in the socket when ``Look`` was asked for has been read."""
+
+
+Event = Tick | Sent | SendFailed | PongFrame | PongMessage | Looked
+
+
+# Requests ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendPing:
+    """Send ping number ``seq``, then say ``Sent`` or ``SendFailed``."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakePong:
+    """
+    A ping was answered in time.
+
+    ``rtt_ns`` is ``None`` if the answer was only read after the timeout, because we were late to
+    look: it proves the exchange alive and measures nothing but ourselves.
+    """
+
+    seq: int
+    rtt_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CountLatePong:
+    """A pong came for a ping whose time was over. ``rtt_ns`` says by how much."""
+
+    rtt_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountForeignPong:
+    """A pong came that answers nothing: unsolicited, duplicate, of another body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Read what already waits in the socket, then say ``Looked``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareDead:
+    """The session is dead. ``cause``: ping_timeout, or send_failed."""
+
+    cause: str
+    seq: int
+    waited_ns: int
+
+
+Action = SendPing | TakePong | CountLatePong | CountForeignPong | Look | DeclareDead
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.RESTING: frozenset({State.AWAITING, State.DEAD}),
+    State.AWAITING: frozenset({State.RESTING, State.OVERDUE, State.DEAD}),
+    State.OVERDUE: frozenset({State.RESTING, State.AWAITING, State.DEAD}),
+    State.DEAD: frozenset(),
+}
+
+
+class Heartbeat:
+    """
+    Ping timetable and death of one session.
+
+    Pings leave on an absolute timetable, ``up + first + n * interval``, whatever the round trips
+    take; points that passed while the process stood are skipped, not made up for. Data never
+    postpones a ping. A pong to a newer ping answers the older ones too, without a sample for them:
+    RFC 6455 section 5.5.3 lets a peer answer only the latest.
+
+    Args:
+        spec: Intervals and kind of ping.
+        up_ns: When the session got up. CLOCK_MONOTONIC nanoseconds, like every ``_ns`` here.
+
+    """
+
+    def __init__(self, spec: HeartbeatSpec, up_ns: int) -> None:
+        self._spec = spec
+        self.state = State.RESTING
+        self._first_ns = up_ns + spec.first_ns
+        self._point = 0  # number of the next point of the timetable
+        self._seq = 0
+        self._outstanding: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._expired: dict[int, tuple[int, bytes]] = {}
+
+    @property
+    def awaiting(self) -> bool:
+        """Whether a pong would mean anything; the dialect's rules rest otherwise."""
+        return bool(self._outstanding)
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When ``Tick`` is due; ``None`` if there is nothing to wait for."""
+        if self.state in (State.OVERDUE, State.DEAD):
+            return None
+        due_ns = self._point_ns(self._point)
+        if self._outstanding:
+            sent_ns, _body = next(iter(self._outstanding.values()))
+            due_ns = min(due_ns, sent_ns + self._spec.timeout_ns)
+        return due_ns
+
+    def handle(self, now_ns: int, event: Event) -> tuple[Action, ...]:
+        """
+        Take one fact, return what the shell must do, in order. Late calls are safe.
+
+        For a pong ``now_ns`` is the moment its bytes arrived, not the moment this runs.
+        """
+        before = self.state
+        actions = self._step(now_ns, event)
+        assert self.state is before or self.state in TRANSITIONS[before], (before, event)
+        return actions
+
+    def _step(self, now_ns: int, event: Event) -> tuple[Action, ...]:
+        match event:
+            case Tick():
+                return self._tick(now_ns)
+            case Sent(seq, body):
+                if self.state is not State.DEAD:
+                    self._outstanding[seq] = (now_ns, body)
+                    self._settle()
+                return ()
+            case SendFailed():
+                return self._die("send_failed", self._seq, 0)
+            case PongFrame(body):
+                return self._pong(now_ns, self._seq_of_body(body))
+            case PongMessage(echo):
+                return self._pong(now_ns, self._seq_of_echo(echo))
+            case Looked():
+                return self._looked(now_ns)
+
+    def _tick(self, now_ns: int) -> tuple[Action, ...]:
+        deadline_ns = self.deadline_ns
+        if deadline_ns is None or now_ns < deadline_ns:
+            return ()
+        if self._oldest_expired(now_ns):
+            self.state = State.OVERDUE
+            return (Look(),)
+        passed = (now_ns - self._first_ns) // self._spec.interval_ns
+        self._point = passed + 1
+        self._seq += 1
+        return (SendPing(self._seq),)
+
+    def _looked(self, now_ns: int) -> tuple[Action, ...]:
+        if self.state is not State.OVERDUE:
+            return ()
+        if not self._oldest_expired(now_ns):
+            self._settle()
+            return ()
+        seq, (sent_ns, _body) = next(iter(self._outstanding.items()))
+        return self._die("ping_timeout", seq, now_ns - sent_ns)
+
+    def _die(self, cause: str, seq: int, waited_ns: int) -> tuple[Action, ...]:
+        if self.state is State.DEAD:
+            return ()
+        self.state = State.DEAD
+        self._expired = dict(self._outstanding)
+        self._outstanding.clear()
+        return (DeclareDead(cause, seq, waited_ns),)
+
+    def _pong(self, now_ns: int, seq: int | None) -> tuple[Action, ...]:
+        if seq is None:
+            return (CountForeignPong(),)
+        if seq in self._expired:
+            sent_ns, _body = self._expired.pop(seq)
+            return (CountLatePong(now_ns - sent_ns),)
+        sent_ns, _body = self._outstanding[seq]
+        for older in [number for number in self._outstanding if number <= seq]:
+            del self._outstanding[older]
+        rtt_ns = now_ns - sent_ns
+        self._settle()
+        return (TakePong(seq, rtt_ns if rtt_ns <= self._spec.timeout_ns else None),)
+
+    def _seq_of_body(self, body: bytes) -> int | None:
+        if self._spec.application:
+            return None
+        for pings in (self._outstanding, self._expired):
+            for seq, (_sent_ns, sent_body) in pings.items():
+                if sent_body == body:
+                    return seq
+        return None
+
+    def _seq_of_echo(self, echo: str | None) -> int | None:
+        if not self._spec.application:
+            return None
+        if self._spec.pong_id is None:
+            return next(iter(self._outstanding or self._expired), None)
+        # Looked for as text: what the exchange sends is never parsed into a number of any length.
+        return next((n for n in (*self._outstanding, *self._expired) if str(n) == echo), None)
+
+    def _oldest_expired(self, now_ns: int) -> bool:
+        if not self._outstanding:
+            return False
+        sent_ns, _body = next(iter(self._outstanding.values()))
+        return now_ns >= sent_ns + self._spec.timeout_ns
+
+    def _settle(self) -> None:
+        self.state = State.AWAITING if self._outstanding else State.RESTING
+
+    def _point_ns(self, point: int) -> int:
+        return self._first_ns + point * self._spec.interval_ns

@@ -1,0 +1,174 @@
+"""Report: what a worker lets others know, in shared memory, on its endpoint and in its log.
+
+It counts, stamps, announces and wakes the supervisor; it decides nothing. What happened comes from
+the machines by way of ``worker/runner.py``.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import time
+from collections import deque
+
+import msgspec
+
+from shm.layout import EVENT_BODY_MAX, Counter, SampleKind, Word
+from shm.stats import StatsWriter
+from worker.announcement import NOT_RELAYED, Announcement, EventKind
+from worker.publisher import Publisher
+from worker.session import Session, State
+
+log = logging.getLogger("worker")
+
+STAMP_NS = 100_000_000
+DRAIN_S = 0.02
+RTT_AVERAGE_OF = 10
+TEXT_MAX = 160  # of one text in an event, where the whole would not fit its record
+_PLAIN = re.compile(r"[\w.:/\[\]-]+", re.ASCII).fullmatch
+
+
+class Report:
+    """
+    One worker's voice.
+
+    Args:
+        connection: Its name.
+        stats: Its segment.
+        publisher: Its endpoint.
+        wake_path: Datagram socket of the supervisor; that nobody reads there is no error.
+
+    """
+
+    def __init__(
+        self, connection: str, stats: StatsWriter, publisher: Publisher, wake_path: str
+    ) -> None:
+        self._connection, self._stats, self._publisher = connection, stats, publisher
+        self._words, self._counters = stats.words, stats.counters
+        self._loop = asyncio.get_running_loop()
+        self._wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._wake_path = wake_path
+        self._shown = State.IDLE
+        self._rtts: deque[int] = deque(maxlen=RTT_AVERAGE_OF)
+        self._stamp_due_ns = time.monotonic_ns()
+        self._stamp_timer: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to stamp: the endpoint is bound and the loop runs."""
+        self._words[Word.SERVING_NS] = time.monotonic_ns()
+        self._stamp()
+        self._drain()
+
+    def close(self) -> None:
+        """Cancel the timers: the loop turns a few times more once the endpoint is closed."""
+        for timer in (self._stamp_timer, self._drain_timer):
+            if timer is not None:
+                timer.cancel()
+        self._wake.close()
+
+    def state(self, machine: Session, now_ns: int) -> None:
+        """Show the session's state if it is another than last time."""
+        if machine.state is self._shown:
+            return
+        self._shown = machine.state
+        words = self._words
+        words[Word.SESSION] = machine.number
+        words[Word.SESSION_STATE] = machine.state.value
+        words[Word.SESSION_SINCE_NS] = now_ns
+        words[Word.UP_SINCE_NS] = machine.up_ns
+        self._publisher.state(machine.state.name.lower(), machine.number)
+
+    def pong(self, rtt_ns: int | None, now_ns: int) -> None:
+        """Count, record and announce a pong in time; ``rtt_ns`` as in ``heartbeat.TakePong``."""
+        self._counters[Counter.PONGS] += 1
+        self._words[Word.LAST_PONG_NS] = now_ns
+        if rtt_ns is not None:
+            self._stats.record(SampleKind.RTT, now_ns, rtt_ns)
+            self._rtts.append(rtt_ns)
+            self._words[Word.RTT_LAST_NS] = rtt_ns
+            self._words[Word.RTT_AVG_NS] = sum(self._rtts) // len(self._rtts)
+        self.announce(Announcement(kind=EventKind.PONG, detail={"rtt_ns": rtt_ns}))
+
+    def announce(self, announcement: Announcement) -> None:
+        """Count an event, write it into the event ring, publish it and wake the supervisor."""
+        monotonic_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        self._count(announcement, monotonic_ns)
+        self._stats.event(announcement.kind, monotonic_ns, wall_ns, event_body(announcement))
+        self._publisher.event(announcement, wall_ns, monotonic_ns)
+        if announcement.kind in NOT_RELAYED:
+            return
+        log.info("%s", log_line(self._connection, announcement))
+        with contextlib.suppress(OSError):  # nobody there, or a full queue: it scans anyway
+            self._wake.sendto(self._connection.encode(), self._wake_path)
+
+    def _count(self, announcement: Announcement, now_ns: int) -> None:
+        counters = self._counters
+        counters[Counter.EVENTS] += 1
+        match announcement.kind:
+            case EventKind.UP:
+                counters[Counter.SESSIONS] += 1
+                connect_ns = int(announcement.detail["connect_s"] * 1e9)
+                self._stats.record(SampleKind.CONNECT, now_ns, connect_ns)
+            case EventKind.TIMEOUT:
+                counters[Counter.TIMEOUTS] += 1
+            case EventKind.LATE_PONG:
+                counters[Counter.LATE_PONGS] += 1
+            case EventKind.DOWN:
+                never_up = "up_s" not in announcement.detail
+                counters[Counter.CONNECT_FAILURES] += never_up and announcement.cause != "stop"
+                counters[Counter.PROTOCOL_ERRORS] += announcement.cause == "protocol_error"
+                counters[Counter.OVERSIZE] += announcement.cause == "oversize"
+
+    def _stamp(self) -> None:
+        now_ns = time.monotonic_ns()
+        lag_ns = max(0, now_ns - self._stamp_due_ns)
+        words = self._words
+        words[Word.LIVENESS_NS] = now_ns
+        words[Word.LIVENESS_COUNT] += 1
+        words[Word.LOOP_LAG_NS] = lag_ns
+        self._stats.record(SampleKind.LOOP_LAG, now_ns, lag_ns)
+        if self._shown is not State.IDLE:
+            self._publisher.liveness()
+        self._stamp_due_ns = max(now_ns, self._stamp_due_ns) + STAMP_NS
+        delay_s = (self._stamp_due_ns - time.monotonic_ns()) / 1e9
+        self._stamp_timer = self._loop.call_later(max(0.0, delay_s), self._stamp)
+
+    def _drain(self) -> None:
+        self._publisher.drain()
+        self._drain_timer = self._loop.call_later(DRAIN_S, self._drain)
+
+
+def event_body(announcement: Announcement) -> bytes:
+    """Return the JSON that goes into the event ring, texts shortened until it fits a record."""
+    detail = announcement.detail
+    for text_max in (None, TEXT_MAX, TEXT_MAX // 4):
+        if text_max is not None:
+            detail = {
+                key: value[:text_max] if isinstance(value, str) else value
+                for key, value in detail.items()
+            }
+        body = msgspec.json.encode(
+            {"cause": announcement.cause, "detail": detail, "delay_s": announcement.delay_s}
+        )
+        if len(body) <= EVENT_BODY_MAX:
+            return body
+    return msgspec.json.encode(
+        {"cause": announcement.cause, "detail": {}, "delay_s": announcement.delay_s}
+    )
+
+
+def log_line(connection: str, announcement: Announcement) -> str:
+    """Return an announcement as one line of ``key=value``; texts of peers are quoted."""
+    pairs: dict[str, object] = {"connection": connection}
+    if announcement.cause:
+        pairs["cause"] = announcement.cause
+    pairs |= announcement.detail
+    if announcement.delay_s is not None:
+        pairs["delay_s"] = round(announcement.delay_s, 3)
+    tail = " ".join(
+        f"{key}={value!r}" if isinstance(value, str) and not _PLAIN(value) else f"{key}={value}"
+        for key, value in pairs.items()
+    )
+    return f"{announcement.kind.label} {tail}"

@@ -1,0 +1,329 @@
+"""Wire: one WebSocket life on one socket, with the ``websockets`` engine.
+
+The engine's Sans-I/O core inside an asyncio protocol: bytes in, frames out, no await, queue or
+task per message. It decides nothing but how a socket ends; when to open and close one is the
+session's. Every wire that was opened ends with exactly one ``on_closed``.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import socket
+import ssl
+import struct
+import termios
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    PayloadTooBig,
+    WebSocketException,
+)
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.protocol import SEND_EOF, State
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from worker.spec import ConnectionSpec
+
+NORMAL_CLOSURE = 1000
+USER_AGENT = "feedwarden"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a wire ended. Fields as in ``worker.session.Lost``."""
+
+    cause: str
+    code: int | None = None
+    reason: str = ""
+    status: int | None = None
+    error: str = ""
+
+
+class WireEvents(Protocol):
+    """
+    What a wire tells its owner.
+
+    ``now_ns`` is CLOCK_MONOTONIC and ``wall_ns`` CLOCK_REALTIME when the bytes arrived.
+    """
+
+    def on_connected(self, peer: str) -> None:
+        """TCP and TLS are done."""
+
+    def on_opened(self) -> None:
+        """The handshake is done."""
+
+    def on_message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
+        """A whole message came."""
+
+    def on_pong(self, body: bytes, now_ns: int) -> None:
+        """A PONG frame came."""
+
+    def on_ping(self, body: bytes, now_ns: int) -> None:
+        """A PING frame came; it is answered already."""
+
+    def on_closed(self, ending: Ending) -> None:
+        """The socket is gone."""
+
+
+class Wire(asyncio.Protocol):
+    """
+    One socket.
+
+    Args:
+        spec: The connection.
+        events: Who is told.
+
+    """
+
+    def __init__(self, spec: ConnectionSpec, events: WireEvents) -> None:
+        self._spec, self._events = spec, events
+        self._engine = ClientProtocol(
+            parse_uri(spec.url),
+            extensions=[ClientPerMessageDeflateFactory()] if spec.compression else None,
+            subprotocols=[Subprotocol(name) for name in spec.subprotocols] or None,
+            max_size=spec.limits.max_message,
+        )
+        self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
+        self._dial: asyncio.Task[None] | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._fragments: list[bytes] = []
+        self._is_text = False
+        self._ended = False
+
+    # Dialling --------------------------------------------------------------------------------
+
+    def open(self, context: ssl.SSLContext | None) -> None:
+        """Resolve, connect and shake hands; a task only until the socket is there."""
+        self._dial = asyncio.get_running_loop().create_task(self._connect(context))
+
+    async def _connect(self, context: ssl.SSLContext | None) -> None:
+        uri = self._engine.uri
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: self, uri.host, uri.port, ssl=context)
+        except asyncio.CancelledError:
+            self._end(Ending("aborted"))
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
+            self._end(_ending_of_dial(error))
+        finally:
+            self._dial = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the upgrade request (asyncio.Protocol)."""
+        if self._ended:  # the dial was given up while its socket was on the way here
+            cast("asyncio.Transport", transport).abort()
+            return
+        # A cast, for uvloop's transports are no subclasses of asyncio's.
+        self._transport = transport = cast("asyncio.Transport", transport)
+        self._descriptor = transport.get_extra_info("socket").fileno()
+        request = self._engine.connect()
+        request.headers["User-Agent"] = USER_AGENT
+        for name, value in self._spec.headers:
+            request.headers[name] = value
+        self._events.on_connected(_peer_name(transport))
+        self._engine.send_request(request)
+        self._flush()
+
+    # Receiving -------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, answer what must be answered, hand on what they complete."""
+        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        engine = self._engine
+        engine.receive_data(data)
+        if engine.writes:
+            self._flush()
+        for event in engine.events_received():
+            if isinstance(event, Frame):
+                self._frame(event, now_ns, wall_ns)
+            elif engine.state is State.OPEN or engine.close_sent is not None:
+                self._events.on_opened()
+        if engine.state is not State.OPEN:
+            self._shut_if_over()
+
+    def _frame(self, frame: Frame, now_ns: int, wall_ns: int) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            is_text = opcode is Opcode.TEXT
+            if frame.fin:
+                self._events.on_message(is_text, bytes(frame.data), now_ns, wall_ns)
+            else:
+                self._is_text = is_text
+                self._fragments.append(bytes(frame.data))
+        elif opcode is Opcode.CONT:
+            if frame.data:  # endless empty ones pass every limit on bytes
+                self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                payload = b"".join(self._fragments)
+                self._fragments.clear()
+                self._events.on_message(self._is_text, payload, now_ns, wall_ns)
+        elif opcode is Opcode.PONG:
+            self._events.on_pong(bytes(frame.data), now_ns)
+        elif opcode is Opcode.PING:
+            self._events.on_ping(bytes(frame.data), now_ns)
+
+    def pending_bytes(self) -> int:
+        """Return how many bytes wait in the socket's receive buffer (FIONREAD, tcp(7))."""
+        if self._transport is None or self._transport.is_closing():
+            return 0
+        raw = fcntl.ioctl(self._descriptor, termios.FIONREAD, b"\0\0\0\0")
+        return int(struct.unpack("i", raw)[0])
+
+    # Sending ---------------------------------------------------------------------------------
+
+    def send_text(self, payload: bytes) -> bool:
+        """Send a text message; return whether the socket took it."""
+        if not self._can_send():
+            return False
+        self._engine.send_text(payload)
+        return self._flush()
+
+    def send_ping(self, body: bytes) -> bool:
+        """Send a PING frame; return whether the socket took it."""
+        if not self._can_send():
+            return False
+        self._engine.send_ping(body)
+        return self._flush()
+
+    def _can_send(self) -> bool:
+        return (
+            self._engine.state is State.OPEN
+            and self._transport is not None
+            and not self._transport.is_closing()
+        )
+
+    def _flush(self) -> bool:
+        transport = self._transport
+        assert transport is not None
+        for data in self._engine.data_to_send():
+            if transport.is_closing():
+                return False
+            if data is not SEND_EOF:
+                transport.write(data)
+        return True
+
+    # Ending ----------------------------------------------------------------------------------
+
+    def close(self, code: int, reason: str, *, wait: bool) -> None:
+        """Send a close frame; the socket is gone within ``close_timeout``, answered or not."""
+        if self._transport is None:
+            self.abort()
+            return
+        if self._can_send():
+            self._engine.send_close(code, reason)
+            self._flush()
+        if not wait:
+            self._transport.close()
+        self._arm_abort()
+
+    def abort(self) -> None:
+        """Drop the socket, or the dial, now."""
+        if self._transport is not None:
+            self._transport.abort()
+        elif self._dial is not None:
+            self._dial.cancel()
+
+    def _shut_if_over(self) -> None:
+        """Close once the peer has closed, refused the handshake, or broken the protocol."""
+        engine = self._engine
+        over = (
+            engine.close_rcvd is not None
+            or engine.parser_exc is not None
+            or engine.handshake_exc is not None
+        )
+        if over and self._transport is not None:
+            # RFC 6455 section 7.1.1 leaves the first FIN to the server; a client may close at any
+            # time, and one that waits for a silent server holds a dead socket.
+            self._transport.close()
+            self._arm_abort()
+
+    def _arm_abort(self) -> None:
+        # Buffered output keeps a closing transport open for as long as the peer reads nothing.
+        if self._abort_timer is None:
+            delay_s = self._spec.reconnect.close_timeout_ns / 1e9
+            self._abort_timer = asyncio.get_running_loop().call_later(delay_s, self.abort)
+
+    def eof_received(self) -> bool:
+        """The peer will send no more: let the transport close (asyncio.Protocol)."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell how it ended (asyncio.Protocol)."""
+        with contextlib.suppress(WebSocketException, EOFError):
+            self._engine.receive_eof()
+        self._end(_ending(self._engine, error))
+
+    def _end(self, ending: Ending) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._transport = None
+        self._fragments.clear()
+        self._events.on_closed(ending)
+
+
+def tls_context(spec: ConnectionSpec) -> ssl.SSLContext | None:
+    """
+    Return the context of a ``wss`` connection: peer and name always verified.
+
+    Raises:
+        OSError: If the operator's CA file cannot be read.
+
+    """
+    if not spec.url.lower().startswith("wss:"):
+        return None
+    return ssl.create_default_context(cafile=spec.tls_ca)
+
+
+def _ending_of_dial(error: OSError | UnicodeError) -> Ending:
+    if isinstance(error, socket.gaierror):
+        cause = "dns"
+    elif isinstance(error, ssl.SSLError):
+        cause = "tls"
+    elif isinstance(error, ConnectionRefusedError):
+        cause = "connect_refused"
+    else:
+        cause = "connect_failed"
+    return Ending(cause, error=_text(error))
+
+
+def _ending(engine: ClientProtocol, error: Exception | None) -> Ending:
+    refusal = engine.handshake_exc
+    if isinstance(refusal, InvalidStatus):
+        return Ending(
+            "handshake_refused", status=refusal.response.status_code, error=_text(refusal)
+        )
+    if isinstance(refusal, InvalidHandshake):
+        return Ending("handshake_failed", error=_text(refusal))
+    if isinstance(engine.parser_exc, PayloadTooBig):
+        return Ending("oversize", error=_text(engine.parser_exc))
+    broken = engine.parser_exc is not None and not isinstance(
+        engine.parser_exc, EOFError | ConnectionClosed
+    )
+    if broken and engine.close_sent is not None:
+        return Ending("protocol_error", error=_text(engine.parser_exc))
+    if engine.close_rcvd is not None:
+        return Ending("peer_closed", engine.close_rcvd.code, engine.close_rcvd.reason)
+    if isinstance(error, ssl.SSLError):
+        return Ending("tls", error=_text(error))
+    return Ending("reset", error=_text(error) if error else "the peer closed without a close frame")
+
+
+def _text(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+def _peer_name(transport: asyncio.Transport) -> str:
+    peer: Any = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
