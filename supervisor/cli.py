@@ -5,14 +5,15 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 other, 2 usa
 7 timed out.
 """
 
+import functools
 import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from shm.errors import SegmentError
@@ -23,7 +24,6 @@ from supervisor.errors import FleetError
 from supervisor.fleet_model import schema as fleet_schema
 from supervisor.fleets import find
 
-NOT_UP = 3
 INTERRUPTED = 130
 WATCH_S = 1.0
 
@@ -52,7 +52,28 @@ WaitOption = Annotated[
 ]
 
 
-@app.command()
+def verb(function: Callable[..., int]) -> Callable[..., int]:
+    """Make a command of a function that returns its exit code, and turn errors into codes."""
+
+    @functools.wraps(function)
+    def command(*arguments: Any, **options: Any) -> int:
+        try:
+            code = function(*arguments, **options)
+        except (FleetError, SegmentError) as error:
+            print(f"supervisor: {error}", file=sys.stderr)
+            code = error.exit_code if isinstance(error, FleetError) else 1
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except BrokenPipeError:  # `supervisor tap | head`: the reader has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        sys.exit(code)
+
+    app.command()(command)
+    return command
+
+
+@verb
 def run(file: FileArgument) -> int:
     """Run a fleet in the foreground; logs on stderr, Ctrl-C ends it orderly."""
     logging.basicConfig(
@@ -63,20 +84,20 @@ def run(file: FileArgument) -> int:
     return launch.run(file)
 
 
-@app.command()
+@verb
 def check(file: FileArgument, as_json: JsonOption = False) -> int:
     """Validate a fleet.toml, all faults at once, and print the plan."""
     return check_verb.check(file, as_json)
 
 
-@app.command()
+@verb
 def schema() -> int:
     """Print the JSON Schema of fleet.toml, for editors."""
     print(json.dumps(fleet_schema(), indent=2))
     return 0
 
 
-@app.command()
+@verb
 def status(
     names: Names = None,
     as_json: JsonOption = False,
@@ -91,7 +112,7 @@ def status(
     )
 
 
-@app.command()
+@verb
 def events(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with the fleet's next run.")
@@ -103,7 +124,7 @@ def events(
     return streams.print_events(fleet, follow=follow, as_json=as_json)
 
 
-@app.command()
+@verb
 def tap(
     names: Names = None,
     count: Annotated[int, typer.Option("--count", min=0, help="Stop after so many.")] = 0,
@@ -115,25 +136,25 @@ def tap(
     return streams.print_tap(shm_dir, names or [], count=count, as_json=as_json)
 
 
-@app.command()
+@verb
 def start(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
     """Start connections that are stopped or failed."""
     return orders.give("start", names, fleet=fleet, wait_s=wait)
 
 
-@app.command()
+@verb
 def stop(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
     """Stop connections; they stay stopped until started."""
     return orders.give("stop", names, fleet=fleet, wait_s=wait)
 
 
-@app.command()
+@verb
 def restart(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
     """Replace the workers of connections, whatever their state."""
     return orders.give("restart", names, fleet=fleet, wait_s=wait)
 
 
-@app.command()
+@verb
 def kill(
     names: SomeNames,
     signal_name: Annotated[str, typer.Option("--signal", help="Which signal.")] = "SIGKILL",
@@ -144,13 +165,13 @@ def kill(
     return orders.give("kill", names, fleet=fleet, wait_s=wait, signal_name=signal_name)
 
 
-@app.command()
+@verb
 def shutdown(wait: WaitOption = 0, fleet: FleetOption = None) -> int:
     """End the fleet orderly."""
     return orders.give("shutdown", [], fleet=fleet, wait_s=wait)
 
 
-@app.command()
+@verb
 def simulate(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free.")] = 9350,
@@ -164,7 +185,7 @@ def simulate(
     return exchange_process.simulate(host, port, rate, seed, answer_delay)
 
 
-@app.command()
+@verb
 def version(as_json: JsonOption = False) -> int:
     """Print the versions that matter in a bug report."""
     return versions.show(as_json)
@@ -172,20 +193,4 @@ def version(as_json: JsonOption = False) -> int:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    try:
-        code = app(standalone_mode=False)
-    except FleetError as error:
-        print(f"supervisor: {error}", file=sys.stderr)
-        code = error.exit_code
-    except SegmentError as error:
-        print(f"supervisor: {error}", file=sys.stderr)
-        code = 1
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = INTERRUPTED
-    except BrokenPipeError:  # `supervisor tap | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    app()

@@ -29,9 +29,8 @@ def status_table(document: dict[str, Any]) -> Table:
         keeper = f"supervisor {supervisor['pid']}"
     else:
         keeper = "supervisor DEAD, workers are on their own"
-    table = Table(
-        title=f"{document['fleet']}: {up} of {len(rows)} up, {keeper}", title_justify="left"
-    )
+    title = f"{document['fleet']}: {up} of {len(rows)} up, {keeper}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("CONNECTION", no_wrap=True)
     table.add_column("STATE", no_wrap=True)
     for heading in ("PID", "UPTIME", "RESTARTS", "MESSAGES", "LAST MSG", "RTT p50", "RTT p99"):

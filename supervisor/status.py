@@ -8,7 +8,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from rich.console import Console
 from shm.errors import SegmentError
 from shm.layout import Word
 from shm.reader import Reader
+from shm.segment import is_locked
+from shm.stats import stats_path
 from supervisor import screens
 from supervisor.errors import NoSuchFleet
+from supervisor.fleets import select
 from supervisor.registry import RegistryView, Slot
 from supervisor.restart import NO_PROCESS, State
 from worker.session import State as SessionState
@@ -63,8 +66,12 @@ def gather(shm_dir: Path, patterns: Sequence[str] = ()) -> Status:
     with RegistryView.open(shm_dir) as registry:
         now_ns = time.monotonic_ns()
         alive = registry.supervisor_alive()
+        slots = registry.slots()
+        chosen = set(select(patterns, [slot.name for slot in slots]))
         rows = [
-            _connection(shm_dir, registry.runtime_dir, slot, now_ns) for slot in registry.slots()
+            _connection(shm_dir, registry, slot if alive else _unattended(slot, shm_dir), now_ns)
+            for slot in slots
+            if slot.name in chosen
         ]
         rows.sort(key=lambda row: (STATES.index(row["state"]), row["name"]))
         document = {
@@ -82,7 +89,15 @@ def gather(shm_dir: Path, patterns: Sequence[str] = ()) -> Status:
     return Status(document, all_up)
 
 
-def _connection(shm_dir: Path, runtime_dir: Path, slot: Slot, now_ns: int) -> dict[str, Any]:
+def _unattended(slot: Slot, shm_dir: Path) -> Slot:
+    """Return a slot as it is without a supervisor: a worker that died stays dead."""
+    with contextlib.suppress(SegmentError):
+        if slot.pid and not is_locked(stats_path(shm_dir, slot.name)):
+            return replace(slot, pid=0, state=State.FAILED, next_attempt_ns=0)
+    return slot
+
+
+def _connection(shm_dir: Path, registry: RegistryView, slot: Slot, now_ns: int) -> dict[str, Any]:
     session = SessionState.IDLE
     measured: dict[str, Any] = _measured(None, now_ns)
     with contextlib.suppress(SegmentError, FileNotFoundError), Reader(shm_dir, slot.name) as reader:
@@ -104,7 +119,7 @@ def _connection(shm_dir: Path, runtime_dir: Path, slot: Slot, now_ns: int) -> di
         **measured,
         "next_attempt_s": (slot.next_attempt_ns - now_ns) / NS if waiting else None,
         "rss_mib": _rss_mib(slot.pid),
-        "endpoint": f"ipc://{runtime_dir}/data/{slot.name}.sock",
+        "endpoint": f"ipc://{registry.runtime_dir}/data/{slot.name}.sock",
         "last_exit": _last_exit(slot),
     }
 

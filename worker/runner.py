@@ -31,7 +31,8 @@ from worker import heartbeat, session
 from worker.announcement import Announcement, EventKind, Origin
 from worker.dialect import DecodeError, Dialect, DialectError, MatchFunction, Ping, Pong
 from worker.exits import Exit
-from worker.linux import set_process_name, start_ticks
+from worker.linux import set_process_name
+from worker.orphan import SupervisorWatch
 from worker.publisher import Publisher
 from worker.report import Report
 from worker.session import Session
@@ -59,9 +60,10 @@ class Runner:
 
     def __init__(self, assignment: Assignment, stats: StatsWriter, listener: int) -> None:
         spec = assignment.spec
-        self._assignment, self._spec, self._stats = assignment, spec, stats
+        self._assignment, self._spec = assignment, spec
         self._words, self._counters = stats.words, stats.counters
         self._loop = asyncio.get_running_loop()
+        self._dialect = Dialect(spec, _pong_function(spec))
         origin = Origin(
             fleet=assignment.fleet,
             connection=spec.name,
@@ -73,7 +75,6 @@ class Runner:
         wake_path = f"{assignment.runtime_dir}/wake.sock"
         self._report = Report(spec.name, stats, self._publisher, wake_path)
         self._session = Session(spec)
-        self._dialect = Dialect(spec, _pong_function(spec))
         self._tls: ssl.SSLContext | None = None
         self._wire: Wire | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -89,9 +90,10 @@ class Runner:
             self._loop.set_exception_handler(self._fail)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self._loop.add_signal_handler(number, self._feed, session.StopWanted())
-            self._watch_supervisor(stack)
             self._report.start()
             self._report.announce(Announcement(kind=EventKind.READY))
+            supervisor = self._assignment.supervisor_pid, self._assignment.supervisor_start_ticks
+            stack.callback(SupervisorWatch(*supervisor, self._orphaned).close)
             self._loop.call_later(WARM_UP_S, _freeze)
             self._feed(session.Started())
             return await self._done
@@ -195,7 +197,7 @@ class Runner:
         wire, beat = self._wire, self._spec.heartbeat
         assert wire is not None
         assert beat is not None
-        body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, _fresh_uuid)
+        body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
         if not beat.application and not body:
             body = f"{self._session.number}-{seq}".encode()
         now_ns = time.monotonic_ns()
@@ -298,35 +300,11 @@ class Runner:
             )
         )
 
-    # The supervisor --------------------------------------------------------------------------
-
-    def _watch_supervisor(self, stack: contextlib.ExitStack) -> None:
-        assignment = self._assignment
-        try:
-            pidfd = os.pidfd_open(assignment.supervisor_pid)
-        except ProcessLookupError:
-            self._orphaned()
-            return
-        stack.callback(os.close, pidfd)
-        # After pidfd_open, so that the number cannot have changed hands in between.
-        if start_ticks(assignment.supervisor_pid) != assignment.supervisor_start_ticks:
-            self._orphaned()
-            return
-        self._loop.add_reader(pidfd, self._supervisor_died, pidfd)
-
-    def _supervisor_died(self, pidfd: int) -> None:
-        self._loop.remove_reader(pidfd)
-        self._orphaned()
-
     def _orphaned(self) -> None:
         self._report.announce(
             Announcement(kind=EventKind.ORPHANED, cause="supervisor_died", delay_s=ORPHAN_GRACE_S)
         )
         self._loop.call_later(ORPHAN_GRACE_S, self._feed, session.StopWanted())
-
-
-def _fresh_uuid() -> str:
-    return str(uuid.uuid4())
 
 
 def _freeze() -> None:

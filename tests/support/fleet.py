@@ -39,6 +39,7 @@ class Fleet:
         self.log = folder / "log"
 
     def start(self):
+        before = self.said().count("READY ") if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "supervisor", "run", str(self.file)],
@@ -48,7 +49,10 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        wait_for(lambda: "READY " in self.said() or self.process.poll() is not None, "READY")
+        wait_for(
+            lambda: self.said().count("READY ") > before or self.process.poll() is not None,
+            "READY",
+        )
         assert self.process.poll() is None, self.said()
         return self
 

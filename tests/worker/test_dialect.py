@@ -1,0 +1,214 @@
+import gzip
+import json
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.dialect import KEY_LENGTH_MAX, DecodeError, Dialect, DialectError, Ping, Pong, RuleError
+from worker.spec import (
+    ConnectionSpec,
+    Decode,
+    HeartbeatSpec,
+    LimitsSpec,
+    Match,
+    MatchKind,
+    PublishSpec,
+    ServerPing,
+)
+
+
+def jmespath(expression, hint=""):
+    return Match(kind=MatchKind.JMESPATH, value=expression, hint=hint)
+
+
+def dialect(matcher=None, *, function=None, payload=b"ping", pong_id=None, **keys):
+    beat = HeartbeatSpec(
+        application=matcher is not None, payload=payload, pong_matcher=matcher, pong_id=pong_id
+    )
+    return Dialect(ConnectionSpec(name="x", url="ws://h/", heartbeat=beat, **keys), function)
+
+
+BYBIT = jmespath("op == 'pong' || ret_msg == 'pong'")
+HTX = ServerPing(match=jmespath("ping", "ping"), reply='{"pong":${ping}}')
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'{"success":true,"ret_msg":"pong","conn_id":"x","op":"ping"}',
+        b'{"op":"pong","args":["1535975085052"]}',
+    ],
+)
+def test_both_pongs_of_bybit_are_pongs(reply):
+    assert dialect(BYBIT).control(reply, True) == Pong(None)
+
+
+@pytest.mark.parametrize("data", [b"[1,2]", b"7", b"null", b'"pong"', b"pong", b"", b"\xff\xfe"])
+def test_what_is_no_object_or_no_json_is_data_to_an_expression(data):
+    assert dialect(BYBIT).control(data, True) is None
+
+
+def test_a_text_pong_is_the_whole_payload():
+    rule = dialect(Match(kind=MatchKind.TEXT, value="pong"))
+    assert rule.control(b"pong", True) == Pong(None)
+    assert rule.control(b"pong ", True) is None
+
+
+def test_rules_rest_while_no_ping_is_outstanding():
+    def never(_message):
+        raise AssertionError
+
+    match = Match(kind=MatchKind.CALLABLE, value="m:f")
+    assert dialect(match, function=never).control(b"{}", False) is None
+
+
+def test_a_function_gets_the_parsed_message_else_the_text():
+    seen = []
+    match = Match(kind=MatchKind.CALLABLE, value="m:f")
+    rule = dialect(match, function=seen.append)
+    rule.control(b'{"a":1}', True)
+    rule.control(b"hello", True)
+    assert seen == [{"a": 1}, "hello"]
+
+
+def test_a_long_payload_is_data_unseen():
+    limits = LimitsSpec(max_control_bytes=20)
+    text = "p" * 21
+    rule = dialect(Match(kind=MatchKind.TEXT, value=text), limits=limits)
+    assert rule.control(text.encode(), True) is None
+
+
+def test_a_payload_without_the_hint_is_not_parsed():
+    match = Match(kind=MatchKind.CALLABLE, value="m:f", hint="pong")
+    assert dialect(match, function=lambda _message: True).control(b'{"x":1}', True) is None
+
+
+@pytest.mark.parametrize("expression", ["length(@)", "starts_with(a, 'x')", "to_number(@) > `0`"])
+@pytest.mark.parametrize("data", [b"1", b"{}", b'{"a":1}', b"[]", b"null"])
+def test_an_expression_that_raises_is_a_rule_error_in_every_place(expression, data):
+    places = [
+        lambda: dialect(jmespath(expression)).control(data, True),
+        lambda: dialect(jmespath("@"), pong_id=expression).control(data, True),
+        lambda: dialect(publish=PublishSpec(key=expression)).key(data),
+    ]
+    for place in places:
+        try:
+            place()
+        except DialectError as error:
+            assert isinstance(error, RuleError)
+
+
+def test_a_function_that_raises_is_a_rule_error():
+    match = Match(kind=MatchKind.CALLABLE, value="m:f")
+    with pytest.raises(RuleError, match="ZeroDivisionError"):
+        dialect(match, function=lambda _message: 1 / 0).control(b"{}", True)
+
+
+@pytest.mark.parametrize("token", ["1492420473027", '"a\\u00e9b"', "1.50", "[1, 2]", "12345678901"])
+def test_a_server_ping_is_answered_with_the_raw_token(token):
+    found = dialect(server_ping=(HTX,)).control(f'{{"ping":{token}}}'.encode(), False)
+    assert found == Ping(f'{{"pong":{token}}}')
+
+
+def test_a_reply_copies_nested_fields():
+    rule = ServerPing(match=jmespath("op == 'ping'"), reply='{"op":"pong","ts":${data.ts}}')
+    found = dialect(server_ping=(rule,)).control(b'{"op":"ping","data":{"ts":"07"}}', False)
+    assert found == Ping('{"op":"pong","ts":"07"}')
+
+
+@pytest.mark.parametrize(
+    "ping", [b'{"op":"ping"}', b'{"op":"ping","data":1}', b'{"op":"ping","data":{"ts":"\xff"}}']
+)
+def test_a_ping_that_lacks_the_field_is_a_rule_error(ping):
+    rule = ServerPing(match=Match(kind=MatchKind.CALLABLE, value="m:f"), reply="${data.ts}")
+    with pytest.raises(ValueError, match="not given"):
+        dialect(server_ping=(rule,))
+    rule = ServerPing(match=jmespath("@", '"ping"'), reply="${data.ts}")
+    with pytest.raises(RuleError, match=r"data\.ts"):
+        dialect(server_ping=(rule,)).control(ping, False)
+
+
+def test_a_gzip_ping_is_understood():
+    rule = dialect(server_ping=(HTX,), decode=Decode.GZIP)
+    assert rule.control(gzip.compress(b'{"ping":18212558000}'), False) == Ping(
+        '{"pong":18212558000}'
+    )
+
+
+def test_zlib_and_raw_deflate_are_understood():
+    raw = zlib.compressobj(wbits=-15)
+    deflated = raw.compress(b'{"ping":1}') + raw.flush()
+    for decode, payload in (
+        (Decode.ZLIB, zlib.compress(b'{"ping":1}')),
+        (Decode.DEFLATE, deflated),
+    ):
+        assert dialect(server_ping=(HTX,), decode=decode).control(payload, False)
+
+
+def test_what_is_not_compressed_as_said_is_a_decode_error():
+    with pytest.raises(DecodeError):
+        dialect(server_ping=(HTX,), decode=Decode.GZIP).control(b'{"ping":1}', False)
+
+
+def test_a_bomb_is_inflated_no_further_than_the_bound():
+    bomb = gzip.compress(bytes(50_000_000))
+    limits = LimitsSpec(max_control_bytes=len(bomb), max_inflated=1_000_000)
+    rule = dialect(
+        server_ping=(HTX,), decode=Decode.GZIP, limits=limits, publish=PublishSpec(key="s")
+    )
+    assert rule.control(bomb, False) is None
+    with pytest.raises(DecodeError, match="1000000 bytes"):
+        rule.key(bomb)
+
+
+def test_ping_templates_are_filled():
+    rule = dialect(BYBIT, payload=b'{"id":${seq},"t":${ts_ms},"u":"${uuid}","cost":"$5 ${x}"}')
+    body = json.loads(rule.ping_body(7, 1234, lambda: "u-1"))
+    assert body == {"id": 7, "t": 1234, "u": "u-1", "cost": "$5 ${x}"}
+
+
+def test_a_binary_payload_survives_its_template():
+    assert dialect(payload=b"\xff${seq}\x00").ping_body(3, 0, str) == b"\xff3\x00"
+
+
+def test_the_echo_is_found_as_text():
+    rule = dialect(jmespath("result == 'pong'"), pong_id="id")
+    assert rule.control(b'{"id":12,"result":"pong"}', True) == Pong("12")
+    assert rule.control(b'{"result":"pong"}', True) == Pong(None)
+
+
+@pytest.mark.parametrize(
+    ("message", "key"),
+    [
+        (b'{"s":"BTC-USDT"}', "BTC-USDT"),
+        (b'{"s":"a/b c\xc3\xa9"}', "a_b_c_"),
+        (b'{"s":17}', "17"),
+        (b'{"s":1.5}', "1.5"),
+        (b'{"s":"' + b"x" * 200 + b'"}', "x" * KEY_LENGTH_MAX),
+        (b'{"s":""}', None),
+        (b'{"s":true}', None),
+        (b'{"s":null}', None),
+        (b'{"s":["a"]}', None),
+        (b"not json", None),
+    ],
+)
+def test_keys_are_fit_for_a_topic(message, key):
+    assert dialect(publish=PublishSpec(key="s")).key(message) == key
+
+
+@given(st.binary(max_size=600), st.sampled_from(Decode))
+def test_any_bytes_are_control_or_data_or_a_named_error(payload, decode):
+    rule = dialect(
+        jmespath("length(@) > `0`"),
+        pong_id="id",
+        decode=decode,
+        server_ping=(HTX,),
+        publish=PublishSpec(key="keys(@)[0]"),
+    )
+    for look in (lambda: rule.control(payload, True), lambda: rule.key(payload)):
+        try:
+            look()
+        except DialectError as error:
+            assert str(error)
