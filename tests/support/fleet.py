@@ -11,6 +11,21 @@ from pathlib import Path
 
 PATIENCE_S = 20.0 * float(os.environ.get("FEEDWARDEN_TEST_PATIENCE", "1"))
 
+BINANCE = """
+[[connection]]
+name = "{name}"
+url = "{url}"
+subscribe = ['{{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}}']
+heartbeat = {{ interval = 0.5, timeout = 0.4 }}
+"""
+
+
+def binance(exchange, *names, extra=""):
+    """Connections to the simulated Binance, tagged with their names."""
+    return "".join(
+        BINANCE.format(name=name, url=exchange.url("/binance", name)) + extra for name in names
+    )
+
 
 def wait_for(condition, what, timeout_s=PATIENCE_S):
     """Poll until ``condition()`` is truthy and return what it gave."""

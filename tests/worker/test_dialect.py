@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import json
 import zlib
@@ -94,10 +95,13 @@ def test_an_expression_that_raises_is_a_rule_error_in_every_place(expression, da
         lambda: dialect(publish=PublishSpec(key=expression)).key(data),
     ]
     for place in places:
-        try:
+        with contextlib.suppress(RuleError):
             place()
-        except DialectError as error:
-            assert isinstance(error, RuleError)
+
+
+def test_a_key_expression_that_raises_is_a_rule_error():
+    with pytest.raises(RuleError, match="length"):
+        dialect(publish=PublishSpec(key="length(@)")).key(b"1")
 
 
 def test_a_function_that_raises_is_a_rule_error():
@@ -208,7 +212,5 @@ def test_any_bytes_are_control_or_data_or_a_named_error(payload, decode):
         publish=PublishSpec(key="keys(@)[0]"),
     )
     for look in (lambda: rule.control(payload, True), lambda: rule.key(payload)):
-        try:
+        with contextlib.suppress(DialectError):
             look()
-        except DialectError as error:
-            assert str(error)

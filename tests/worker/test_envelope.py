@@ -1,3 +1,4 @@
+import contextlib
 import struct
 
 import pytest
@@ -46,10 +47,8 @@ def test_the_bytes_are_those_of_the_contract():
 
 @given(st.binary(max_size=400))
 def test_any_bytes_decode_or_are_refused_by_name(frame):
-    try:
+    with contextlib.suppress(EnvelopeError):
         assert encode(decode(frame)) == frame
-    except EnvelopeError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(

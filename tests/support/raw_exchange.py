@@ -1,0 +1,128 @@
+"""An exchange written frame by frame, for faults that no proper server commits."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import os
+import socket
+import struct
+
+CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def frame(opcode, payload=b"", *, fin=True, rsv=0):
+    """Return an unmasked frame (RFC 6455 section 5.2)."""
+    head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
+    if len(payload) < 126:
+        return head + bytes([len(payload)]) + payload
+    if len(payload) < 1 << 16:
+        return head + b"\x7e" + struct.pack(">H", len(payload)) + payload
+    return head + b"\x7f" + struct.pack(">Q", len(payload)) + payload
+
+
+class Peer:
+    """One client's socket, seen from the exchange."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+        self.request = b""
+
+    async def handshake(self):
+        self.request = await self.reader.readuntil(b"\r\n\r\n")
+        lines = self.request.split(b"\r\n")
+        (key,) = [
+            line.split(b":")[1].strip()
+            for line in lines
+            if line.lower().startswith(b"sec-websocket-key")
+        ]
+        accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
+        self.writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+
+    def send(self, opcode, payload=b"", **keys):
+        self.writer.write(frame(opcode, payload, **keys))
+
+    async def receive(self):
+        """Return opcode and payload of the next frame; they come masked and short."""
+        head = await self.reader.readexactly(2)
+        length = head[1] & 0x7F
+        if length == 126:
+            (length,) = struct.unpack(">H", await self.reader.readexactly(2))
+        mask = await self.reader.readexactly(4)
+        masked = await self.reader.readexactly(length)
+        return head[0] & 0x0F, bytes(byte ^ mask[n % 4] for n, byte in enumerate(masked))
+
+    async def until(self, opcode):
+        """Return the payload of the next frame of that opcode."""
+        while True:
+            found, payload = await self.receive()
+            if found == opcode:
+                return payload
+
+    async def gone(self):
+        """Wait for the client's end of stream or reset."""
+        with contextlib.suppress(ConnectionError):
+            while await self.reader.read(65536):
+                pass
+
+    def reset(self):
+        """End with RST instead of FIN."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
+
+
+class RawExchange:
+    """Runs ``script(peer)`` for each client; counts the sockets it holds."""
+
+    def __init__(self, script, *, handshake=True, context=None):
+        self._script, self._handshake, self._context = script, handshake, context
+        self.open = self.accepted = 0
+        self.peers = []
+        self.failures = []
+        self._tasks = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        self.port = self._server.sockets[0].getsockname()[1]
+        scheme, host = ("wss", "localhost") if self._context else ("ws", "127.0.0.1")
+        self.url = f"{scheme}://{host}:{self.port}/ws"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+        if self.failures:
+            raise self.failures[0]
+
+    async def _serve(self, reader, writer):
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        self.open += 1
+        self.accepted += 1
+        peer = Peer(reader, writer)
+        self.peers.append(peer)
+        try:
+            if self._handshake:
+                await peer.handshake()
+            await self._script(peer)
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        except Exception as error:  # told by __aexit__: a task's exception would be lost
+            self.failures.append(error)
+        finally:
+            self.open -= 1
+            self._tasks.discard(task)
+            writer.transport.abort()
+
+
+def open_descriptors():
+    """Return how many descriptors this process holds."""
+    return len(os.listdir("/proc/self/fd"))
