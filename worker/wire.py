@@ -104,18 +104,21 @@ class Wire(asyncio.Protocol):
     def open(self, context: ssl.SSLContext | None) -> None:
         """Resolve, connect and shake hands; a task only until the socket is there."""
         self._dial = asyncio.get_running_loop().create_task(self._connect(context))
+        self._dial.add_done_callback(self._dialed)
 
     async def _connect(self, context: ssl.SSLContext | None) -> None:
         uri = self._engine.uri
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: self, uri.host, uri.port, ssl=context)
-        except asyncio.CancelledError:
-            self._end(Ending("aborted"))
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
             self._end(_ending_of_dial(error))
-        finally:
-            self._dial = None
+
+    def _dialed(self, dial: asyncio.Task[None]) -> None:
+        # Here and not in the task: one that is cancelled before its first step never runs.
+        self._dial = None
+        if dial.cancelled():
+            self._end(Ending("aborted"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the upgrade request (asyncio.Protocol)."""
@@ -287,7 +290,7 @@ def tls_context(spec: ConnectionSpec) -> ssl.SSLContext | None:
 
 
 def _ending_of_dial(error: OSError | UnicodeError) -> Ending:
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):
         cause = "dns"
     elif isinstance(error, ssl.SSLError):
         cause = "tls"

@@ -78,6 +78,7 @@ class Fleet:
         """Run another verb on this fleet."""
         done = subprocess.run(
             [sys.executable, "-P", "-m", "supervisor", *arguments],
+            check=False,
             env=self.environment,
             capture_output=True,
             text=True,

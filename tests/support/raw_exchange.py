@@ -29,7 +29,7 @@ class Peer:
         self.reader, self.writer = reader, writer
         self.request = b""
 
-    async def handshake(self):
+    async def handshake(self, headers=b""):
         self.request = await self.reader.readuntil(b"\r\n\r\n")
         lines = self.request.split(b"\r\n")
         (key,) = [
@@ -40,7 +40,7 @@ class Peer:
         accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
         self.writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n" + headers + b"\r\n"
         )
 
     def send(self, opcode, payload=b"", **keys):
