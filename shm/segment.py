@@ -84,10 +84,13 @@ class Segment:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Unmap and let go of the lock, if it is ours."""
+        """Unmap and let go of the lock, if it is ours; a second call does nothing."""
+        if self._descriptor == -1:
+            return
         with contextlib.suppress(BufferError):  # an array of a reader still looks at it
             self.memory.close()
         os.close(self._descriptor)
+        self._descriptor = -1
 
 
 def create(

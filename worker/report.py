@@ -1,13 +1,12 @@
-"""Report: what a worker lets others know, in shared memory, on its endpoint and in its log.
+"""Report: what a worker lets others know, in shared memory and on its endpoint.
 
-It counts, stamps, announces and wakes the supervisor; it decides nothing. What happened comes from
+It counts, stamps, announces and wakes the supervisor, which logs what it relays; it decides nothing. What happened comes from
 the machines by way of ``worker/runner.py``.
 """
 
 import asyncio
 import contextlib
 import logging
-import re
 import socket
 import time
 from collections import deque
@@ -17,6 +16,7 @@ import msgspec
 from shm.layout import EVENT_BODY_MAX, Counter, SampleKind, Word
 from shm.stats import StatsWriter
 from worker.announcement import NOT_RELAYED, Announcement, EventKind
+from worker.dialect import DecodeError, DialectError
 from worker.publisher import Publisher
 from worker.session import Session, State
 
@@ -26,7 +26,6 @@ STAMP_NS = 100_000_000
 DRAIN_S = 0.02
 RTT_AVERAGE_OF = 10
 TEXT_MAX = 160  # of one text in an event, where the whole would not fit its record
-_PLAIN = re.compile(r"[\w.:/\[\]-]+", re.ASCII).fullmatch
 
 
 class Report:
@@ -99,9 +98,16 @@ class Report:
         self._publisher.event(announcement, wall_ns, monotonic_ns)
         if announcement.kind in NOT_RELAYED:
             return
-        log.info("%s", log_line(self._connection, announcement))
         with contextlib.suppress(OSError):  # nobody there, or a full queue: it scans anyway
             self._wake.sendto(self._connection.encode(), self._wake_path)
+
+    def dialect_error(self, error: DialectError) -> None:
+        """Count a rule that raised or a payload that did not decode; log the first of a kind."""
+        decoding = isinstance(error, DecodeError)
+        counter = Counter.DECODE_ERRORS if decoding else Counter.MATCHER_ERRORS
+        if self._counters[counter] == 0:
+            log.warning("%s connection=%s error=%s", counter.name.lower(), self._connection, error)
+        self._counters[counter] += 1
 
     def _count(self, announcement: Announcement, now_ns: int) -> None:
         counters = self._counters
@@ -157,18 +163,3 @@ def event_body(announcement: Announcement) -> bytes:
     return msgspec.json.encode(
         {"cause": announcement.cause, "detail": {}, "delay_s": announcement.delay_s}
     )
-
-
-def log_line(connection: str, announcement: Announcement) -> str:
-    """Return an announcement as one line of ``key=value``; texts of peers are quoted."""
-    pairs: dict[str, object] = {"connection": connection}
-    if announcement.cause:
-        pairs["cause"] = announcement.cause
-    pairs |= announcement.detail
-    if announcement.delay_s is not None:
-        pairs["delay_s"] = round(announcement.delay_s, 3)
-    tail = " ".join(
-        f"{key}={value!r}" if isinstance(value, str) and not _PLAIN(value) else f"{key}={value}"
-        for key, value in pairs.items()
-    )
-    return f"{announcement.kind.label} {tail}"

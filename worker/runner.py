@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
-import importlib
 import logging
 import os
 import random
@@ -18,7 +17,6 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +27,15 @@ from shm.layout import Counter, Word
 from shm.stats import StatsWriter
 from worker import heartbeat, session
 from worker.announcement import Announcement, EventKind, Origin
-from worker.dialect import DecodeError, Dialect, DialectError, MatchFunction, Ping, Pong
+from worker.dialect import Dialect, DialectError, Ping, Pong
 from worker.exits import Exit
 from worker.linux import set_process_name
+from worker.matcher import pong_function
 from worker.orphan import SupervisorWatch
 from worker.publisher import Publisher
 from worker.report import Report
 from worker.session import Session
-from worker.spec import Assignment, ConnectionSpec, MatchKind
+from worker.spec import Assignment
 from worker.wire import Ending, Wire, tls_context
 
 log = logging.getLogger("worker")
@@ -63,7 +62,7 @@ class Runner:
         self._assignment, self._spec = assignment, spec
         self._words, self._counters = stats.words, stats.counters
         self._loop = asyncio.get_running_loop()
-        self._dialect = Dialect(spec, _pong_function(spec))
+        self._dialect = Dialect(spec, pong_function(spec))
         origin = Origin(
             fleet=assignment.fleet,
             connection=spec.name,
@@ -249,7 +248,7 @@ class Runner:
         try:
             control = self._dialect.control(payload, awaiting)
         except DialectError as error:
-            self._count_dialect_error(error)
+            self._report.dialect_error(error)
             return False
         match control:
             case Pong(echo):
@@ -266,15 +265,8 @@ class Runner:
         try:
             return self._dialect.key(payload)
         except DialectError as error:
-            self._count_dialect_error(error)
+            self._report.dialect_error(error)
             return None
-
-    def _count_dialect_error(self, error: DialectError) -> None:
-        decoding = isinstance(error, DecodeError)
-        counter = Counter.DECODE_ERRORS if decoding else Counter.MATCHER_ERRORS
-        if self._counters[counter] == 0:  # the first is told, all are counted
-            log.warning("%s connection=%s error=%s", counter.name.lower(), self._spec.name, error)
-        self._counters[counter] += 1
 
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
@@ -313,17 +305,6 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _pong_function(spec: ConnectionSpec) -> MatchFunction | None:
-    beat = spec.heartbeat
-    if beat is None or beat.pong_matcher is None:
-        return None
-    if beat.pong_matcher.kind is not MatchKind.CALLABLE:
-        return None
-    module, _, name = beat.pong_matcher.value.partition(":")
-    function: Callable[..., object] = getattr(importlib.import_module(module), name)
-    return function
-
-
 def main(assignment: Assignment, listener: int) -> int:
     """
     Be the worker of ``assignment`` until it ends; return the exit code.
@@ -337,7 +318,7 @@ def main(assignment: Assignment, listener: int) -> int:
     """
     spec = assignment.spec
     set_process_name(f"fw-{spec.name}")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     stack_path = Path(assignment.runtime_dir) / f"{spec.name}.stack"
     try:

@@ -320,6 +320,8 @@ def _ending(engine: ClientProtocol, error: Exception | None) -> Ending:
         return Ending("peer_closed", engine.close_rcvd.code, engine.close_rcvd.reason)
     if isinstance(error, ssl.SSLError):
         return Ending("tls", error=_text(error))
+    if engine.close_sent is not None:  # by us, and unanswered: the session knows why
+        return Ending("closed")
     return Ending("reset", error=_text(error) if error else "the peer closed without a close frame")
 
 

@@ -398,7 +398,7 @@ def test_numbers_go_on_over_a_kill_and_the_listener_is_never_away(start):
         head = first.word(Word.SEQ)
         second = start(spec_of(exchange.url), incarnation=2, listener=first.listener)
         reader = start.subscriber(second, b"data.x\0")
-        wait_for(lambda: reader.read(), second.said())
+        wait_for(reader.read, second.said())
         assert reader.frames[0].epoch == 2
         assert reader.frames[0].seq - reader.frames[0].topic_seq == head
         wait_for(lambda: second.count(Counter.MESSAGES) > head + 10, "totals go on")
@@ -416,15 +416,18 @@ def test_a_second_worker_of_a_living_name_does_not_start(start, tmp_path):
 
 
 def test_a_supervisor_that_dies_is_announced_and_the_worker_ends(start):
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        with ExchangeThread(echo) as exchange:
-            worker = start(spec_of(exchange.url), supervisor=(other.pid, start_ticks(other.pid)))
-            up(worker)
-            assert "orphaned" not in kinds(worker)
-            other.kill()
-            wait_for(lambda: "orphaned" in kinds(worker), worker.said())
-            assert worker.process.poll() is None
-            assert worker.process.wait(30) == Exit.STOPPED
+    waiting = [sys.executable, "-c", "input()"]
+    with (
+        subprocess.Popen(waiting, stdin=subprocess.PIPE) as other,
+        ExchangeThread(echo) as exchange,
+    ):
+        worker = start(spec_of(exchange.url), supervisor=(other.pid, start_ticks(other.pid)))
+        up(worker)
+        assert "orphaned" not in kinds(worker)
+        other.kill()
+        wait_for(lambda: "orphaned" in kinds(worker), worker.said())
+        assert worker.process.poll() is None
+        assert worker.process.wait(30) == Exit.STOPPED
 
 
 @pytest.mark.parametrize("ticks", [1, 0])

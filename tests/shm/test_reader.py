@@ -1,0 +1,105 @@
+"""What a reader returns was written, whole, in order; what it lost is counted."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import shm
+from shm.layout import SampleKind
+from shm.reader import Reader
+from shm.stats import StatsWriter
+
+
+@pytest.fixture
+def writer(tmp_path):
+    made = StatsWriter.create(tmp_path, "a", incarnation=1, ring_slots=1024)
+    yield made
+    made.close()
+
+
+def test_samples_come_oldest_first_with_all_their_fields(tmp_path, writer):
+    writer.record(SampleKind.RTT, 10, 20, exchange_ns=30, aux=40, size=50)
+    writer.record(SampleKind.CONNECT, 11, 21)
+    with Reader(tmp_path, "a") as reader:
+        samples = reader.samples()
+        assert samples.dtype.names == (
+            *("seq", "time_ns", "value_ns", "kind", "flags", "exchange_ns", "aux", "size"),
+        )
+        assert samples[0].tolist() == (1, 10, 20, SampleKind.RTT, 0, 30, 40, 50)
+        assert samples[1].tolist()[:4] == (2, 11, 21, SampleKind.CONNECT)
+
+
+def test_a_lapped_reader_goes_on_at_the_oldest_and_counts_what_it_missed(tmp_path, writer):
+    with Reader(tmp_path, "a") as reader:
+        for number in range(10):
+            writer.record(1, number, 1)
+        assert len(reader.samples()) == 10
+        for number in range(2000):
+            writer.record(1, number, 1)
+        samples = reader.samples()
+        assert samples["seq"][0] == 2010 - 1024 + 1
+        assert samples["seq"][-1] == 2010
+        assert reader.lapped == 2010 - 1024 - 10
+        assert reader.bad_records == 0
+
+
+def test_a_reader_goes_over_to_the_next_incarnation(tmp_path, writer):
+    with Reader(tmp_path, "a") as reader:
+        assert not reader.refresh()
+        writer.close()
+        successor = StatsWriter.create(tmp_path, "a", incarnation=2, ring_slots=1024)
+        assert reader.refresh()
+        assert reader.epoch == 2
+        successor.close()
+
+
+@given(st.lists(st.integers(0, 10**10), min_size=1, max_size=200), st.floats(0, 100))
+@settings(max_examples=60, deadline=None)
+def test_a_percentile_is_the_upper_edge_of_the_true_quantiles_bucket(
+    tmp_path_factory, values, quantile
+):
+    folder = tmp_path_factory.mktemp("p")
+    writer = StatsWriter.create(folder, "a", incarnation=1, ring_slots=1024)
+    for value in values:
+        writer.record(SampleKind.RTT, 0, value)
+    rank = max(1, int(np.ceil(len(values) * quantile / 100)))
+    true = sorted(values)[rank - 1]
+    with Reader(folder, "a") as reader:
+        told = reader.percentiles("rtt", (quantile,))[quantile]
+    writer.close()
+    assert true <= told <= true + true // 128 + 1
+
+
+def test_percentiles_since_a_snapshot_look_only_at_what_came_after(tmp_path, writer):
+    with Reader(tmp_path, "a") as reader:
+        assert reader.percentiles("rtt", (50,)) == {}
+        writer.record(SampleKind.RTT, 0, 100)
+        before = reader.histogram("rtt")
+        assert reader.percentiles("rtt", (50,), since=before) == {}
+        writer.record(SampleKind.RTT, 0, 200)
+        assert reader.percentiles("rtt", (50,), since=before) == {50: 200}
+        assert reader.percentiles("rtt", (0, 100)) == {0: 100, 100: 200}
+        with pytest.raises(KeyError):
+            reader.percentiles("nonsense", (50,))
+
+
+@pytest.mark.parametrize("value", [-5, 1 << 43])
+def test_impossible_durations_are_counted_at_the_ends(tmp_path, writer, value):
+    writer.record(SampleKind.RTT, 0, value)
+    with Reader(tmp_path, "a") as reader:
+        assert int(reader.histogram("rtt").sum()) == 1
+
+
+def test_attach_finds_a_fleet_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEEDWARDEN_SHM", str(tmp_path))
+    folder = tmp_path / "feedwarden-1" / "majors"
+    folder.mkdir(parents=True)
+    StatsWriter.create(folder, "a", incarnation=3, ring_slots=1024).close()
+    with shm.attach("majors", "a") as reader:
+        assert reader.epoch == 3
+        assert reader.counters()["messages"] == 0
+    with pytest.raises(FileNotFoundError):
+        shm.attach("majors", "b")
+    with pytest.raises(FileNotFoundError):
+        shm.attach("minors", "a")
