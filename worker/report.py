@@ -1,7 +1,7 @@
 """Report: what a worker lets others know, in shared memory and on its endpoint.
 
-It counts, stamps, announces and wakes the supervisor, which logs what it relays; it decides nothing. What happened comes from
-the machines by way of ``worker/runner.py``.
+It counts, stamps, announces and wakes the supervisor, which logs what it relays. It decides
+nothing: what happened comes from the machines by way of ``worker/runner.py``.
 """
 
 import asyncio

@@ -101,8 +101,7 @@ class Runner:
         """
         End the worker for an exception that nobody expected.
 
-        asyncio would log it and go on: a loop that stamps as ever, with a session that may have
-        lost its timer.
+        asyncio would log it and go on, stamping as ever with a session that lost its timer.
         """
         error = context.get("exception") or RuntimeError(context["message"])
         if not self._done.done():
@@ -328,12 +327,10 @@ def main(assignment: Assignment, listener: int) -> int:
             incarnation=assignment.incarnation,
             ring_slots=spec.publish.ring,
         )
-    except (SegmentLocked, SegmentSpace) as error:
-        log.error("connection=%s cannot start: %s", spec.name, error)
-        return Exit.TEMPORARY
     except SegmentError as error:
         log.error("connection=%s cannot start: %s", spec.name, error)
-        return Exit.CONFIGURATION
+        passing = isinstance(error, SegmentLocked | SegmentSpace)
+        return Exit.TEMPORARY if passing else Exit.CONFIGURATION
     with stack_path.open("a") as stack_file:
         # The supervisor aborts a hung worker: all stacks go here, then SIGABRT ends it.
         faulthandler.enable(file=stack_file)

@@ -11,7 +11,7 @@ from supervisor.control import Control, Order, Reply, send_order
 from supervisor.listener import listen
 
 
-@pytest.fixture()
+@pytest.fixture
 def control(tmp_path):
     """A control end that is drained by a thread; yields its path and what it was ordered."""
     orders, stop = [], threading.Event()

@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import json
+import tracemalloc
 import zlib
 
 import pytest
@@ -162,9 +163,14 @@ def test_a_bomb_is_inflated_no_further_than_the_bound():
     rule = dialect(
         server_ping=(HTX,), decode=Decode.GZIP, limits=limits, publish=PublishSpec(key="s")
     )
-    assert rule.control(bomb, False) is None
-    with pytest.raises(DecodeError, match="1000000 bytes"):
-        rule.key(bomb)
+    tracemalloc.start()
+    try:
+        assert rule.control(bomb, False) is None
+        with pytest.raises(DecodeError, match="1000000 bytes"):
+            rule.key(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_ping_templates_are_filled():

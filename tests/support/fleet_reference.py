@@ -1,0 +1,58 @@
+"""The reference of fleet.toml keys, made from the model; docs/fleet-toml.md must hold its rows."""
+
+from pydantic import BaseModel
+
+from supervisor.fleet_model import ConnectionTable, FleetTable, SimulatorTable
+
+
+def tables_of(model, prefix=""):
+    """(key path, field) of every key below a model."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{name}"
+        inner = inner_table(field.annotation)
+        yield path, field, inner
+        if inner is not None:
+            yield from tables_of(inner, path + ("[]." if is_list(field.annotation) else "."))
+
+
+def is_list(annotation):
+    return getattr(annotation, "__origin__", None) is list
+
+
+def inner_table(annotation):
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            if candidate.__name__ == "TextMatch":
+                continue
+            return candidate
+    return None
+
+
+def default_of(field, inner):
+    if field.is_required():
+        return "required"
+    value = field.default
+    if inner is not None and isinstance(value, BaseModel):
+        return "table"
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
+    if isinstance(value, str):
+        return f'`"{getattr(value, "value", value)}"`'
+    return f"`{value}`"
+
+
+def rows():
+    """One Markdown table row a key."""
+    for heading, model, prefix in (
+        ("[fleet]", FleetTable, "fleet."),
+        ("[[connection]]", ConnectionTable, ""),
+        ("[simulator]", SimulatorTable, "simulator."),
+    ):
+        yield f"## `{heading}`"
+        yield from ("", "| key | default | meaning |", "|---|---|---|")
+        for path, field, inner in tables_of(model, prefix):
+            meaning = field.description.replace("|", "\\|")
+            yield f"| `{path}` | {default_of(field, inner)} | {meaning} |"
+        yield ""

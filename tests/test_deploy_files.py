@@ -1,0 +1,87 @@
+"""The files that ship load, and the reference page says what the code does."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from fleet_reference import rows, tables_of
+
+from supervisor.check import plan
+from supervisor.fleet_model import ConnectionKeys, ConnectionTable, schema
+from supervisor.fleetfile import load
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_demo_is_eight_connections_over_five_dialects():
+    fleet = load(ROOT / "deploy" / "demo.toml")
+    assert len(fleet.connections) == 8
+    assert len({c.url.split("/")[3].split("?")[0] for c in fleet.connections}) == 5
+    assert fleet.simulator.port == 9350
+
+
+def test_the_example_loads_and_uses_every_key():
+    path = ROOT / "deploy" / "fleet.example.toml"
+    load(path)
+    raw = tomllib.loads(path.read_text())
+    used = set()
+
+    def walk(value, prefix):
+        for key, inner in value.items():
+            used.add(f"{prefix}{key}")
+            if isinstance(inner, dict):
+                walk(inner, f"{prefix}{key}.")
+            elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
+                walk(inner[0], f"{prefix}{key}[].")
+
+    for table in [raw["defaults"], *raw["connection"]]:
+        walk(table, "")
+    known = {path for path, _field, _inner in tables_of(ConnectionTable)}
+    assert known - used == set()
+
+
+def test_the_reference_page_holds_every_key_with_its_default():
+    page = (ROOT / "docs" / "fleet-toml.md").read_text()
+    missing = [row for row in rows() if row not in page]
+    assert missing == []
+
+
+def test_the_schema_describes_every_key():
+    document = schema()
+    assert document["$defs"]["ConnectionTable"]["additionalProperties"] is False
+    properties = document["$defs"]["ConnectionKeys"]["properties"]
+    assert set(properties) == set(ConnectionKeys.model_fields)
+    assert {"type": "number", "exclusiveMinimum": 0} in properties["heartbeat"]["anyOf"]
+
+
+def test_check_prints_the_plan_and_faults_as_json(tmp_path):
+    def check(path):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "supervisor", "check", str(path), "--json"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    code, document = check(ROOT / "deploy" / "demo.toml")
+    assert code == 0
+    assert document == plan(load(ROOT / "deploy" / "demo.toml"))
+    bad = tmp_path / "bad.toml"
+    bad.write_text('[[connection]]\nname = "a"\nurl = "ws://h/"\nhearbeat = 1\n')
+    code, document = check(bad)
+    assert code == 5
+    assert document["schema"] == 1
+    assert document["ok"] is False
+    assert document["faults"] == [
+        {
+            "file": str(bad),
+            "line": 4,
+            "key": "connection[0].hearbeat",
+            "message": "unknown key",
+            "hint": 'did you mean "heartbeat"?',
+        }
+    ]
