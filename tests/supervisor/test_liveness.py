@@ -22,14 +22,10 @@ def test_a_stamp_from_the_future_is_fresh():
 
 
 def scans(guard, hung, judged=10, start=0, count=1):
-    stalls = []
-    for number in range(count):
-        stalls.append(
-            guard.scanned(
-                start + number * SCAN_NS, hung=hung, judged=judged, patience_ns=PATIENCE_NS
-            )
-        )
-    return stalls
+    return [
+        guard.scanned(start + number * SCAN_NS, hung=hung, judged=judged, patience_ns=PATIENCE_NS)
+        for number in range(count)
+    ]
 
 
 def test_regular_scans_of_live_workers_show_no_stall():
