@@ -218,11 +218,10 @@ class StatsWriter:
         with memoryview(hot).cast("q") as words:
             for word in CARRIED_WORDS:
                 self.words[word] = words[word]
-        # A record that the predecessor did not finish was never published: its number is free.
+        # A record that the predecessor did not finish was never published: its number is free. The
+        # intent stays, for the half-overwritten slot comes along: readers must keep leaving it out.
         self._sample_seq = self.words[Word.SAMPLE_PUBLISH]
         self._event_seq = self.words[Word.EVENT_PUBLISH]
-        self.words[Word.SAMPLE_INTENT] = self._sample_seq
-        self.words[Word.EVENT_INTENT] = self._event_seq
         for section in (layout.counters, layout.events):
             self._memory[section.offset : section.end] = memory[section.offset : section.end]
         if former.header.total_bytes == layout.total:

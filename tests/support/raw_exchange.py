@@ -95,12 +95,14 @@ class RawExchange:
 
     async def __aexit__(self, *_):
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # More than once, for a client accepted just now gets its task some turns later; and an
+        # aborted transport closes its socket a turn after that.
+        for _ in range(3):
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0.02)
         await self._server.wait_closed()
-        # An aborted transport closes its socket a turn later; one accepted just now, two.
-        await asyncio.sleep(0.02)
         if self.failures:
             raise self.failures[0]
 
