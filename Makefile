@@ -43,7 +43,7 @@ system: $(VENV)/.test
 	$(BIN)/pytest tests/system -q
 
 bench: $(VENV)/.test
-	$(BIN)/python tests/bench/measure.py
+	PYTHONPATH=tests/support $(BIN)/python tests/bench/measure.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,8 +25,8 @@ from supervisor.listener import listen
 from supervisor.liveness import SCAN_NS, HostGuard, Verdict
 from supervisor.premises import Premises
 from supervisor.registry import Registry
-from supervisor.restart import (
-    NO_PROCESS,
+from supervisor.restart import NO_PROCESS
+from supervisor.restart_facts import (
     Event,
     Hung,
     KillWanted,
@@ -37,7 +37,7 @@ from supervisor.restart import (
 )
 from supervisor.zygote_client import ZygoteClient
 from supervisor.zygote_link import Listen, SpawnWorker, WorkerExited, WorkerSpawned
-from worker.announcement import Announcement, EventKind, Origin
+from worker.announcement import Announcement, Cause, EventKind, Origin
 from worker.linux import become_subreaper, start_ticks
 
 log = logging.getLogger("supervisor.arbiter")
@@ -274,7 +274,7 @@ class Arbiter:
 
     async def _wind_down(self) -> int:
         for keeper in self._keepers.values():
-            keeper.handle(StopWanted("shutdown"))
+            keeper.handle(StopWanted(Cause.SHUTDOWN))
         self._note_rest()
         while not self._at_rest.is_set():
             with contextlib.suppress(TimeoutError):

@@ -23,8 +23,8 @@ from shm.layout import Word
 from shm.view import EventRecord, StatsView
 from supervisor.liveness import Liveness, Verdict
 from supervisor.registry import ExitRecord, Slot
-from supervisor.restart import (
-    NO_PROCESS,
+from supervisor.restart import NO_PROCESS, State, WorkerLife
+from supervisor.restart_facts import (
     Announce,
     Down,
     Event,
@@ -34,10 +34,8 @@ from supervisor.restart import (
     Spawn,
     Spawned,
     SpawnFailed,
-    State,
     Tick,
     Up,
-    WorkerLife,
 )
 from worker.announcement import NOT_RELAYED, Announcement, EventKind, Origin
 from worker.spec import Assignment, ConnectionSpec

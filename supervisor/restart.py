@@ -7,9 +7,27 @@ no random numbers: the shell is ``supervisor/keeper.py``.
 
 import enum
 from collections import deque
-from dataclasses import dataclass
 
-from worker.announcement import Announcement, EventKind
+from supervisor.restart_facts import (
+    Action,
+    Announce,
+    Down,
+    Event,
+    Exited,
+    Hung,
+    KillWanted,
+    Ready,
+    RestartWanted,
+    Signal,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    StartWanted,
+    StopWanted,
+    Tick,
+    Up,
+)
+from worker.announcement import Announcement, Cause, EventKind
 from worker.exits import PERMANENT, Exit
 from worker.spec import ConnectionSpec
 
@@ -35,126 +53,6 @@ class State(enum.Enum):
 BY_CHOICE = frozenset({Exit.STOPPED, Exit.UNAVAILABLE, Exit.TEMPORARY})
 
 NO_PROCESS = frozenset({State.STOPPED, State.BACKOFF, State.FAILED})
-
-
-# Facts ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StartWanted:
-    """The connection shall run (from the configuration or an operator)."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopWanted:
-    """The connection shall not run. ``cause``: operator, shutdown."""
-
-    cause: str = "operator"
-
-
-@dataclass(frozen=True, slots=True)
-class RestartWanted:
-    """A fresh process is wanted, whatever the state."""
-
-
-@dataclass(frozen=True, slots=True)
-class KillWanted:
-    """An operator injects a fault: ``signal`` at once, policy decides what follows."""
-
-    signal: str
-
-
-@dataclass(frozen=True, slots=True)
-class Spawned:
-    """The process exists."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpawnFailed:
-    """The fork was refused, for instance at RLIMIT_NPROC."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The process serves its endpoint and stamps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Up:
-    """Its exchange session is subscribed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Down:
-    """Its exchange session ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hung:
-    """Its liveness stamp is older than the connection's ``hang.timeout``."""
-
-    age_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """
-    The process is gone. Exactly one of ``code`` and ``signal``, or neither if nobody knows.
-
-    ``draw`` is a uniform random number of [0, 1) for the jitter.
-    """
-
-    code: int | None
-    signal: str | None
-    draw: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed."""
-
-
-Event = (
-    StartWanted
-    | StopWanted
-    | RestartWanted
-    | KillWanted
-    | Spawned
-    | SpawnFailed
-    | Ready
-    | Up
-    | Down
-    | Hung
-    | Exited
-    | Tick
-)
-
-
-# Requests ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Fork the next incarnation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """Send ``name`` to the process."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Publish on the fleet's event endpoint."""
-
-    announcement: Announcement
-
-
-Action = Spawn | Signal | Announce
 
 
 # Every step that ``handle`` may make; asserted there, walked by a test, drawn in
@@ -281,18 +179,18 @@ class WorkerLife:
         self.wanted = True
         self._forgive()
         if self.state in NO_PROCESS:
-            return (_say(EventKind.RESTART, "operator"), *self._spawn(now_ns))
+            return (_say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
         self._replace = True
         if self.state in (State.STARTING, State.RUNNING):
-            return self._terminate(now_ns, "operator")
+            return self._terminate(now_ns, Cause.OPERATOR)
         return ()
 
     def _kill(self, signal: str) -> tuple[Action, ...]:
         if self.state in NO_PROCESS:
             return ()
         if not self._kill_cause:
-            self._kill_cause = "operator"
-        return (_say(EventKind.KILL, "operator", signal=signal), Signal(signal))
+            self._kill_cause = Cause.OPERATOR
+        return (_say(EventKind.KILL, Cause.OPERATOR, signal=signal), Signal(signal))
 
     # What happened ---------------------------------------------------------------------------
 
@@ -302,7 +200,9 @@ class WorkerLife:
             return ()
         self.state = State.BACKOFF
         self.deadline_ns = now_ns + SPAWN_RETRY_NS
-        return (_say(EventKind.BACKOFF, "spawn_failed", SPAWN_RETRY_NS / SECOND_NS, error=error),)
+        return (
+            _say(EventKind.BACKOFF, Cause.SPAWN_FAILED, SPAWN_RETRY_NS / SECOND_NS, error=error),
+        )
 
     def _ready(self) -> tuple[Action, ...]:
         if self.state is State.STARTING:
@@ -313,7 +213,7 @@ class WorkerLife:
     def _hung(self, now_ns: int, age_ns: int) -> tuple[Action, ...]:
         if self.state not in (State.STARTING, State.RUNNING):
             return ()
-        return self._abort(now_ns, "hang", age_s=round(age_ns / SECOND_NS, 3))
+        return self._abort(now_ns, Cause.HANG, age_s=round(age_ns / SECOND_NS, 3))
 
     def _tick(self, now_ns: int) -> tuple[Action, ...]:
         self._leave_crash_loop(now_ns)
@@ -321,12 +221,12 @@ class WorkerLife:
             return ()
         match self.state:
             case State.BACKOFF:
-                return (_say(EventKind.RESTART, "backoff"), *self._spawn(now_ns))
+                return (_say(EventKind.RESTART, Cause.BACKOFF), *self._spawn(now_ns))
             case State.STARTING:
-                return self._abort(now_ns, "start_timeout")
+                return self._abort(now_ns, Cause.START_TIMEOUT)
             case State.STOPPING:
-                self._kill_cause = "stop_timeout"
-                return self._kill_now("stop_timeout")
+                self._kill_cause = Cause.STOP_TIMEOUT
+                return self._kill_now(Cause.STOP_TIMEOUT)
             case State.KILLING:
                 return self._kill_now(self._kill_cause)
             case _:
@@ -340,7 +240,7 @@ class WorkerLife:
         detail = {"code": code} if code is not None else {"signal": signal} if signal else {}
         self.last_exit = Announcement(kind=EventKind.EXIT, cause=cause, detail=detail)
         planned = self._replace or not self.wanted
-        by_operator = self._kill_cause == "operator"
+        by_operator = self._kill_cause == Cause.OPERATOR
         said: tuple[Action, ...] = (Announce(self.last_exit),)
         self._kill_cause = ""
         if not self.wanted:
@@ -348,7 +248,7 @@ class WorkerLife:
             return said
         if planned:
             self._replace = False
-            return (*said, _say(EventKind.RESTART, "operator"), *self._spawn(now_ns))
+            return (*said, _say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
         if code in PERMANENT:
             self.state, self.deadline_ns = State.FAILED, None
             return (*said, _say(EventKind.FAILED, Exit(code).name.lower(), code=code))
@@ -374,10 +274,10 @@ class WorkerLife:
         if self._kill_cause:
             return self._kill_cause
         if signal is not None:
-            return "signal"
+            return Cause.SIGNAL
         if code is None:
-            return "unknown"
-        return "exit" if code in BY_CHOICE else "crash"
+            return Cause.UNKNOWN
+        return Cause.EXIT if code in BY_CHOICE else Cause.CRASH
 
     # Pieces ----------------------------------------------------------------------------------
 
@@ -402,7 +302,7 @@ class WorkerLife:
         return (
             _say(
                 EventKind.CRASH_LOOP,
-                "deaths",
+                Cause.DEATHS,
                 deaths=len(self._deaths),
                 within_s=limit.within_ns / SECOND_NS,
             ),

@@ -6,7 +6,7 @@ supervisor relays them and adds its own. Both spell the same kinds, causes and J
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import msgspec
@@ -53,13 +53,51 @@ class EventKind(IntEnum):
 NOT_RELAYED = frozenset({EventKind.PING, EventKind.PONG})
 
 
+class Cause(StrEnum):
+    """Why: the closed set of an event's ``cause``; docs/wire-format.md says which means what."""
+
+    # a session ended, or never came to be: down, timeout
+    DNS = "dns"
+    CONNECT_REFUSED = "connect_refused"
+    CONNECT_FAILED = "connect_failed"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS = "tls"
+    HANDSHAKE_REFUSED = "handshake_refused"
+    HANDSHAKE_FAILED = "handshake_failed"
+    PEER_CLOSED = "peer_closed"
+    RESET = "reset"
+    PROTOCOL_ERROR = "protocol_error"
+    OVERSIZE = "oversize"
+    PING_TIMEOUT = "ping_timeout"
+    SEND_FAILED = "send_failed"
+    CLOSED = "closed"
+    STOP = "stop"
+    # a worker was ended, or ended: exit, kill, stop, restart, backoff, failed
+    OPERATOR = "operator"
+    SHUTDOWN = "shutdown"
+    SIGNAL = "signal"
+    EXIT = "exit"
+    CRASH = "crash"
+    UNKNOWN = "unknown"
+    HANG = "hang"
+    START_TIMEOUT = "start_timeout"
+    STOP_TIMEOUT = "stop_timeout"
+    SPAWN_FAILED = "spawn_failed"
+    BACKOFF = "backoff"
+    DEATHS = "deaths"
+    CREDENTIALS = "credentials"
+    CONFIGURATION = "configuration"
+    SUPERVISOR_DIED = "supervisor_died"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
     """
     One event before it has a place in a stream.
 
-    ``cause`` is a word of a closed set (docs/wire-format.md lists them) or empty. ``delay_s`` is
-    the time until the next attempt where one is planned.
+    ``cause`` is a ``Cause`` or empty; a plain ``str``, since a worker of a later version may say
+    one that this supervisor relays without knowing. ``delay_s`` is the time until the next attempt
+    where one is planned.
     """
 
     kind: EventKind

@@ -8,6 +8,7 @@ import enum
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from worker.announcement import Cause
 from worker.spec import HeartbeatSpec
 
 
@@ -183,7 +184,7 @@ class Heartbeat:
                     self._settle()
                 return ()
             case SendFailed():
-                return self._die("send_failed", self._seq, 0)
+                return self._die(Cause.SEND_FAILED, self._seq, 0)
             case PongFrame(body):
                 return self._pong(now_ns, self._seq_of_body(body))
             case PongMessage(echo):
@@ -210,7 +211,7 @@ class Heartbeat:
             self._settle()
             return ()
         seq, (sent_ns, _body) = next(iter(self._outstanding.items()))
-        return self._die("ping_timeout", seq, now_ns - sent_ns)
+        return self._die(Cause.PING_TIMEOUT, seq, now_ns - sent_ns)
 
     def _die(self, cause: str, seq: int, waited_ns: int) -> tuple[Action, ...]:
         if self.state is State.DEAD:

@@ -15,7 +15,7 @@ import msgspec
 
 from shm.layout import EVENT_BODY_MAX, Counter, SampleKind, Word
 from shm.stats import StatsWriter
-from worker.announcement import NOT_RELAYED, Announcement, EventKind
+from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind
 from worker.dialect import DecodeError, DialectError
 from worker.publisher import Publisher
 from worker.session import Session, State
@@ -123,9 +123,9 @@ class Report:
                 counters[Counter.LATE_PONGS] += 1
             case EventKind.DOWN:
                 never_up = "up_s" not in announcement.detail
-                counters[Counter.CONNECT_FAILURES] += never_up and announcement.cause != "stop"
-                counters[Counter.PROTOCOL_ERRORS] += announcement.cause == "protocol_error"
-                counters[Counter.OVERSIZE] += announcement.cause == "oversize"
+                counters[Counter.CONNECT_FAILURES] += never_up and announcement.cause != Cause.STOP
+                counters[Counter.PROTOCOL_ERRORS] += announcement.cause == Cause.PROTOCOL_ERROR
+                counters[Counter.OVERSIZE] += announcement.cause == Cause.OVERSIZE
 
     def _stamp(self) -> None:
         now_ns = time.monotonic_ns()

@@ -26,7 +26,7 @@ from shm.errors import SegmentError, SegmentLocked, SegmentSpace
 from shm.layout import Counter, Word
 from shm.stats import StatsWriter
 from worker import heartbeat, session
-from worker.announcement import Announcement, EventKind, Origin
+from worker.announcement import Announcement, Cause, EventKind, Origin
 from worker.dialect import Dialect, DialectError, Ping, Pong
 from worker.exits import Exit
 from worker.linux import set_process_name
@@ -182,7 +182,7 @@ class Runner:
             if self._tls is None:
                 self._tls = tls_context(self._spec)
         except OSError as error:
-            self._loop.call_soon(self.on_closed, Ending("tls", error=str(error)))
+            self._loop.call_soon(self.on_closed, Ending(Cause.TLS, error=str(error)))
             return
         wire.open(self._tls)
 
@@ -293,7 +293,9 @@ class Runner:
 
     def _orphaned(self) -> None:
         self._report.announce(
-            Announcement(kind=EventKind.ORPHANED, cause="supervisor_died", delay_s=ORPHAN_GRACE_S)
+            Announcement(
+                kind=EventKind.ORPHANED, cause=Cause.SUPERVISOR_DIED, delay_s=ORPHAN_GRACE_S
+            )
         )
         self._loop.call_later(ORPHAN_GRACE_S, self._feed, session.StopWanted())
 

@@ -8,7 +8,7 @@ import enum
 from dataclasses import dataclass
 
 from worker import heartbeat
-from worker.announcement import Announcement, EventKind
+from worker.announcement import Announcement, Cause, EventKind
 from worker.backoff import Backoff
 from worker.exits import Exit
 from worker.heartbeat import Heartbeat
@@ -267,7 +267,7 @@ class Session:
             case State.WAITING:
                 return self._dial(now_ns)
             case State.DIALING | State.HANDSHAKING | State.SUBSCRIBING:
-                return self._close("connect_timeout", AbortWire())
+                return self._close(Cause.CONNECT_TIMEOUT, AbortWire())
             case _:
                 return ()
 
@@ -300,9 +300,9 @@ class Session:
                 self.state, self._deadline_ns = State.CLOSED, None
                 return (EndWorker(Exit.STOPPED),)
             case State.DIALING | State.HANDSHAKING:
-                return self._close("stop", AbortWire())
+                return self._close(Cause.STOP, AbortWire())
             case State.SUBSCRIBING | State.UP:
-                return self._close("stop", CloseWire(NORMAL_CLOSURE, "", wait=True))
+                return self._close(Cause.STOP, CloseWire(NORMAL_CLOSURE, "", wait=True))
             case _:
                 return ()
 
@@ -335,9 +335,11 @@ class Session:
         detail: dict[str, object] = {"session": self.number, "attempt": self._backoff.attempt}
         if up_for_ns:
             detail["up_s"] = round(up_for_ns / SECOND_NS, 3)
-        for name in ("code", "reason", "status", "error"):
+        for name in ("code", "reason", "status"):
             if (value := getattr(lost, name)) not in (None, ""):
                 detail[name] = value
+        if lost.error and not self._end_cause:  # how our own closing looked to the wire is no news
+            detail["error"] = lost.error
         delay_s = None if delay_ns is None else delay_ns / SECOND_NS
         return Announce(
             Announcement(kind=EventKind.DOWN, cause=cause, detail=detail, delay_s=delay_s)

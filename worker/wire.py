@@ -30,6 +30,7 @@ from websockets.protocol import SEND_EOF, State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from worker.announcement import Cause
 from worker.spec import ConnectionSpec
 
 NORMAL_CLOSURE = 1000
@@ -118,7 +119,7 @@ class Wire(asyncio.Protocol):
         # Here and not in the task: one that is cancelled before its first step never runs.
         self._dial = None
         if dial.cancelled():
-            self._end(Ending("aborted"))
+            self._end(Ending(Cause.CLOSED))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the upgrade request (asyncio.Protocol)."""
@@ -291,13 +292,13 @@ def tls_context(spec: ConnectionSpec) -> ssl.SSLContext | None:
 
 def _ending_of_dial(error: OSError | UnicodeError) -> Ending:
     if isinstance(error, socket.gaierror | UnicodeError):
-        cause = "dns"
+        cause = Cause.DNS
     elif isinstance(error, ssl.SSLError):
-        cause = "tls"
+        cause = Cause.TLS
     elif isinstance(error, ConnectionRefusedError):
-        cause = "connect_refused"
+        cause = Cause.CONNECT_REFUSED
     else:
-        cause = "connect_failed"
+        cause = Cause.CONNECT_FAILED
     return Ending(cause, error=_text(error))
 
 
@@ -308,21 +309,23 @@ def _ending(engine: ClientProtocol, error: Exception | None) -> Ending:
             "handshake_refused", status=refusal.response.status_code, error=_text(refusal)
         )
     if isinstance(refusal, InvalidHandshake):
-        return Ending("handshake_failed", error=_text(refusal))
+        return Ending(Cause.HANDSHAKE_FAILED, error=_text(refusal))
     if isinstance(engine.parser_exc, PayloadTooBig):
-        return Ending("oversize", error=_text(engine.parser_exc))
+        return Ending(Cause.OVERSIZE, error=_text(engine.parser_exc))
     broken = engine.parser_exc is not None and not isinstance(
         engine.parser_exc, EOFError | ConnectionClosed
     )
     if broken and engine.close_sent is not None:
-        return Ending("protocol_error", error=_text(engine.parser_exc))
+        return Ending(Cause.PROTOCOL_ERROR, error=_text(engine.parser_exc))
     if engine.close_rcvd is not None:
-        return Ending("peer_closed", engine.close_rcvd.code, engine.close_rcvd.reason)
+        return Ending(Cause.PEER_CLOSED, engine.close_rcvd.code, engine.close_rcvd.reason)
     if isinstance(error, ssl.SSLError):
-        return Ending("tls", error=_text(error))
+        return Ending(Cause.TLS, error=_text(error))
     if engine.close_sent is not None:  # by us, and unanswered: the session knows why
-        return Ending("closed")
-    return Ending("reset", error=_text(error) if error else "the peer closed without a close frame")
+        return Ending(Cause.CLOSED)
+    return Ending(
+        Cause.RESET, error=_text(error) if error else "the peer closed without a close frame"
+    )
 
 
 def _text(error: BaseException | None) -> str:

@@ -1,6 +1,6 @@
 """Measure what docs/performance.md states, on real processes, and print it as a table.
 
-    python tests/bench/measure.py [--quick]
+    PYTHONPATH=tests/support .venv/bin/python tests/bench/measure.py [--quick]
 
 Times and CPU vary with the machine and its neighbours; compare ratios of one run. CPU is user and
 system time of whole processes, threads included, as the kernel counts it (proc(5)).
@@ -15,12 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
-
-sys.path[:0] = [str(Path(__file__).parent.parent / "support"), str(Path(__file__).parents[2])]
-
 from exchange import running_exchange
 from fleet import Fleet, binance, running_fleet, wait_for
 from listening import listening
@@ -61,13 +59,13 @@ def view(fleet, name):
 
 
 def is_up(fleet, name):
-    with contextlib.suppress(FileNotFoundError), view(fleet, name) as seen:
+    with contextlib.suppress(FileNotFoundError, StopIteration), view(fleet, name) as seen:
         return seen.words[Word.SESSION_STATE] == State.UP.value
     return False
 
 
 def per_message(pid, count_of, seconds):
-    """CPU microseconds a message, and bytes do not matter here: the traffic is the same."""
+    """Return CPU microseconds a message, and messages a second."""
     time.sleep(1)
     cpu, count = cpu_s(pid), count_of()
     time.sleep(seconds)
@@ -76,7 +74,7 @@ def per_message(pid, count_of, seconds):
 
 
 def cpu_per_message(folder, seconds, rate=5000):
-    """Socket to PUB with one subscriber, ours and what people write by hand, one after the other."""
+    """Socket to PUB with one subscriber: ours, and what people write by hand, in turns."""
     ours, theirs = [], []
     with running_exchange(rate=rate) as exchange:
         url = exchange.url("/bybit")
@@ -107,13 +105,13 @@ def kill_to_first_message(folder, times):
         row = f.wait_up()["a"]
         with listening([row["endpoint"]], [b"data.a\0"]) as listener:
             for epoch in range(1, times + 1):
-                wait_for(lambda: [m for m in listener.data()[-5:] if m[1][3] == epoch], "data")
+                wait_for(partial(first_of_epoch, listener, epoch), "data")
                 with view(f, "a") as seen:
                     pid = seen.pid
                 time.sleep(0.2)
                 killed_ns = time.monotonic_ns()
                 os.kill(pid, signal.SIGKILL)
-                first = wait_for(lambda: first_of_epoch(listener, epoch + 1), "the successor")
+                first = wait_for(partial(first_of_epoch, listener, epoch + 1), "the successor")
                 found.append((first - killed_ns) / 1e6)
                 listener.frames.clear()
         f.stop()

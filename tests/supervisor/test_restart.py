@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.restart import (
-    ABORT_GRACE_NS,
-    NO_PROCESS,
-    TRANSITIONS,
+from supervisor.restart import ABORT_GRACE_NS, NO_PROCESS, TRANSITIONS, State, WorkerLife
+from supervisor.restart_facts import (
     Announce,
     Down,
     Exited,
@@ -22,11 +20,9 @@ from supervisor.restart import (
     Spawned,
     SpawnFailed,
     StartWanted,
-    State,
     StopWanted,
     Tick,
     Up,
-    WorkerLife,
 )
 from worker.spec import SECOND_NS, ConnectionSpec, CrashLoopSpec, RestartSpec
 

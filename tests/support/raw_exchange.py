@@ -87,7 +87,7 @@ class RawExchange:
         self._tasks = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
         self.port = self._server.sockets[0].getsockname()[1]
         scheme, host = ("wss", "localhost") if self._context else ("ws", "127.0.0.1")
         self.url = f"{scheme}://{host}:{self.port}/ws"
@@ -95,24 +95,32 @@ class RawExchange:
 
     async def __aexit__(self, *_):
         self._server.close()
-        # More than once, for a client accepted just now gets its task some turns later; and an
-        # aborted transport closes its socket a turn after that.
-        for _ in range(3):
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # a client accepted just now becomes a peer some turns later
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self.peers:  # here too: a task that was cancelled before its first step
+            peer.writer.transport.abort()
+        await asyncio.sleep(0.02)  # an aborted transport closes its socket a turn later
         await self._server.wait_closed()
         if self.failures:
             raise self.failures[0]
 
-    async def _serve(self, reader, writer):
-        task = asyncio.current_task()
-        self._tasks.add(task)
+    def _accept(self, reader, writer):
+        # No coroutine: asyncio would make a task of it that nobody knows before its first step.
         self.open += 1
         self.accepted += 1
         peer = Peer(reader, writer)
         self.peers.append(peer)
+        task = asyncio.get_running_loop().create_task(self._serve(peer))
+        self._tasks.add(task)
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task):
+        self.open -= 1
+        self._tasks.discard(task)
+
+    async def _serve(self, peer):
         try:
             if self._handshake:
                 await peer.handshake()
@@ -122,9 +130,7 @@ class RawExchange:
         except Exception as error:  # told by __aexit__: a task's exception would be lost
             self.failures.append(error)
         finally:
-            self.open -= 1
-            self._tasks.discard(task)
-            writer.transport.abort()
+            peer.writer.transport.abort()
 
 
 def open_descriptors():

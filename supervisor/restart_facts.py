@@ -1,0 +1,127 @@
+"""Facts and requests of the restart machine: what it is told, and what it asks the shell to do.
+
+Pure.
+"""
+
+from dataclasses import dataclass
+
+from worker.announcement import Announcement, Cause
+
+# Facts ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartWanted:
+    """The connection shall run (from the configuration or an operator)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopWanted:
+    """The connection shall not run. ``cause``: operator, shutdown."""
+
+    cause: str = Cause.OPERATOR
+
+
+@dataclass(frozen=True, slots=True)
+class RestartWanted:
+    """A fresh process is wanted, whatever the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillWanted:
+    """An operator injects a fault: ``signal`` at once, policy decides what follows."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The process exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """The fork was refused, for instance at RLIMIT_NPROC."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The process serves its endpoint and stamps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """Its exchange session is subscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Its exchange session ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """Its liveness stamp is older than the connection's ``hang.timeout``."""
+
+    age_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """
+    The process is gone. Exactly one of ``code`` and ``signal``, or neither if nobody knows.
+
+    ``draw`` is a uniform random number of [0, 1) for the jitter.
+    """
+
+    code: int | None
+    signal: str | None
+    draw: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed."""
+
+
+Event = (
+    StartWanted
+    | StopWanted
+    | RestartWanted
+    | KillWanted
+    | Spawned
+    | SpawnFailed
+    | Ready
+    | Up
+    | Down
+    | Hung
+    | Exited
+    | Tick
+)
+
+
+# Requests ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Fork the next incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send ``name`` to the process."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Publish on the fleet's event endpoint."""
+
+    announcement: Announcement
+
+
+Action = Spawn | Signal | Announce
