@@ -38,6 +38,7 @@ from supervisor.restart_facts import (
     Up,
 )
 from worker.announcement import NOT_RELAYED, Announcement, EventKind, Origin
+from worker.linux import signal_name
 from worker.spec import Assignment, ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
@@ -223,7 +224,7 @@ class Keeper:
                 exited = status.si_code == os.CLD_EXITED
                 self.exited(
                     status.si_status if exited else None,
-                    None if exited else signal.Signals(status.si_status).name,
+                    None if exited else signal_name(status.si_status),
                 )
                 return
         self._death_timer = self._loop.call_later(STATUS_WAIT_S, self.exited, None, None)

@@ -262,8 +262,9 @@ class RegistryView:
             order_point()
             if before == self._versions[version_index] and not before & 1:
                 return unpack(record) if before else None
-        # The writer died or was stopped within a store: what is there is told, torn as it may be.
-        return unpack(record)
+        # The writer died or was stopped within a store: what is there is told, torn as it may be,
+        # unless it was the slot's first.
+        return unpack(record) if before > 1 else None
 
     def close(self) -> None:
         """Unmap."""

@@ -37,7 +37,7 @@ from supervisor.zygote_link import (
 )
 from worker import runner
 from worker.exits import Exit
-from worker.linux import set_process_name
+from worker.linux import set_process_name, signal_name
 from worker.spec import Assignment
 
 FIRST_CONTACT_S = 10.0  # a helper that nobody calls ends
@@ -156,7 +156,7 @@ class Zygote:
         if result.si_code == os.CLD_EXITED:
             self._report(WorkerExited(pid, result.si_status, ""))
         else:
-            self._report(WorkerExited(pid, None, signal.Signals(result.si_status).name))
+            self._report(WorkerExited(pid, None, signal_name(result.si_status)))
 
     def _report(self, report: Report, descriptor: int | None = None) -> None:
         # Never blocks: a stopped supervisor must not stop the reaping.

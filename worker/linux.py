@@ -1,6 +1,7 @@
 """Linux calls that Python does not wrap: prctl(2), and process identity from proc(5)."""
 
 import ctypes
+import signal
 from pathlib import Path
 
 PR_SET_NAME = 15
@@ -35,3 +36,11 @@ def start_ticks(pid: int) -> int:
     if fields[0] in "ZX":
         return 0
     return int(fields[STAT_START_TIME - 3])
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal; ``SIG40`` for one between SIGRTMIN and SIGRTMAX (signal(7))."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"

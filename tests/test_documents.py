@@ -1,0 +1,98 @@
+"""The pages in docs/ say what the code says."""
+
+import re
+from pathlib import Path
+
+import pytest
+from diagrams import mermaid
+
+from supervisor import cli, restart, status
+from supervisor.errors import AlreadyRunning, NoSuchConnection, NoSuchFleet, RuntimeDirectoryRefused
+from supervisor.orders import TimedOut
+from worker import heartbeat, session
+from worker.announcement import Cause, EventKind
+from worker.envelope import HEADER, Flag, Kind
+from worker.exits import PERMANENT, Exit
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+RESERVED = {"stale", "fresh", "slow", "gap_possible", "rotate", "adopted", "config"}
+
+
+def page(name):
+    return (DOCS / name).read_text()
+
+
+def table(text, heading):
+    """Return the rows below the table header that begins with ``heading``, cells stripped."""
+    lines = text[text.index(f"\n| {heading}") + 1 :].splitlines()[2:]
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return rows
+
+
+def words(text, heading):
+    return [row[0].strip("`") for row in table(text, heading)]
+
+
+@pytest.mark.parametrize("machine", [heartbeat, session, restart])
+def test_the_diagrams_are_the_machines(machine):
+    assert f"```mermaid\n{mermaid(machine.TRANSITIONS)}\n```" in page("architecture.md")
+
+
+def test_every_module_has_its_room_on_the_map():
+    rooms = page("architecture.md").split("## Rooms")[1].split("## Machines")[0]
+    mentioned = set(re.findall(r"`(\w+)`", rooms))
+    for package in ("shm", "worker", "supervisor"):
+        modules = {path.stem for path in (ROOT / package).glob("*.py")}
+        assert modules - {"__init__", "__main__"} <= mentioned
+
+
+def test_the_wire_format_page_names_every_kind_flag_event_and_cause():
+    text = page("wire-format.md")
+    assert f"`{HEADER.format}`" in text
+    assert {int(row[0]): row[1] for row in table(text, "kind | | topic")} == {
+        kind.value: kind.name.lower() for kind in Kind
+    }
+    assert {row[0]: int(row[1]) for row in table(text, "flag |")} == {
+        flag.name.lower(): flag.value for flag in Flag
+    }
+    events = words(text, "kind | when")
+    assert set(events) | RESERVED == {kind.label for kind in EventKind}
+    assert not set(events) & RESERVED
+    assert words(text, "cause |") == [cause.value for cause in Cause]
+    assert set(re.findall(r"`(\w+)`", text.split("later versions:")[1].split("\n")[0])) == RESERVED
+
+
+def test_the_subscriber_of_the_wire_format_page_is_python():
+    (program,) = re.findall(r"```python\n(.*?)```", page("wire-format.md"), re.S)
+    compile(program, "subscriber.py", "exec")
+
+
+def test_the_operations_page_names_every_verb_state_and_exit_code():
+    text = page("operations.md")
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert {word.split()[0] for word in words(text, "verb |")} == verbs
+    assert set(words(text, "state |")) == set(status.STATES)
+    codes = {int(row[0]) for row in table(text, "code | |")}
+    errors = (AlreadyRunning, NoSuchConnection, NoSuchFleet, RuntimeDirectoryRefused, TimedOut)
+    assert {error.exit_code for error in errors} | {status.NOT_UP, 0, 1, 130} == codes
+    workers = text.split("Of a worker")[1]
+    named = {int(row[0]): (row[1].split(":")[0], row[2]) for row in table(workers, "code | |")}
+    assert named == {
+        code.value: (
+            code.name.lower(),
+            "no" if code in PERMANENT else "if wanted" if code is Exit.STOPPED else "yes",
+        )
+        for code in Exit
+    }
+
+
+def test_links_between_pages_lead_somewhere():
+    for path in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if "://" not in target:
+                assert (path.parent / target).exists(), (path.name, target)
