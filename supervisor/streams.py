@@ -13,12 +13,15 @@ from typing import Any
 import msgspec
 import zmq
 
+from shm.segment import is_locked
+from shm.stats import stats_path
 from supervisor import screens
 from supervisor.fleets import find, is_supervised, select
 from supervisor.registry import RegistryView
 from worker.envelope import Envelope, Flag, Kind, decode
 
 POLL_MS = 200
+ALIVE_CHECK_MS = 1000  # without a message for so long, look whether somebody can still send one
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,12 @@ def subscriber(
     return socket
 
 
-def tap(runtime_dir: Path, names: Sequence[str], count: int) -> Iterator[Tapped]:
+def tap(shm_dir: Path, runtime_dir: Path, names: Sequence[str], count: int) -> Iterator[Tapped]:
     """
-    Yield data messages as they come, all connections in one stream.
+    Yield data messages as they come, all connections in one stream, until the fleet ends.
 
     Args:
+        shm_dir: The fleet's.
         runtime_dir: The fleet's.
         names: Connections.
         count: How many in all; 0 never ends.
@@ -68,11 +72,18 @@ def tap(runtime_dir: Path, names: Sequence[str], count: int) -> Iterator[Tapped]
                 socket.subscribe(f"data.{name}\0")
                 socket.subscribe(f"data.{name}.")
             for _ in itertools.repeat(None, count) if count else itertools.repeat(None):
+                while not socket.poll(ALIVE_CHECK_MS):
+                    if not is_supervised(shm_dir) and not _any_worker(shm_dir, names):
+                        return
                 envelope = decode(socket.recv())
                 name = envelope.topic.split(".")[1]
                 missing = envelope.seq - last_seq.get(name, envelope.seq - 1) - 1
                 last_seq[name] = envelope.seq
                 yield Tapped(name, envelope, missing)
+
+
+def _any_worker(shm_dir: Path, names: Sequence[str]) -> bool:
+    return any(is_locked(stats_path(shm_dir, name)) for name in names)
 
 
 def tapped_document(tapped: Tapped) -> dict[str, Any]:
@@ -118,7 +129,7 @@ def print_tap(shm_dir: Path, patterns: Sequence[str], *, count: int, as_json: bo
     with RegistryView.open(shm_dir) as registry:
         names = select(patterns, [slot.name for slot in registry.slots()])
         runtime_dir = registry.runtime_dir
-    for tapped in tap(runtime_dir, names, count):
+    for tapped in tap(shm_dir, runtime_dir, names, count):
         if as_json:
             sys.stdout.buffer.write(msgspec.json.encode(tapped_document(tapped)) + b"\n")
         else:
@@ -139,7 +150,7 @@ def print_events(fleet: str | None, *, follow: bool, as_json: bool) -> int:
     while True:
         with RegistryView.open(shm_dir) as registry:
             runtime_dir = registry.runtime_dir
-        for document in events(runtime_dir):
+        for document in events(shm_dir, runtime_dir):
             line = json.dumps(document) if as_json else screens.event_line(document)
             print(line, flush=True)
         if not follow:
@@ -148,13 +159,17 @@ def print_events(fleet: str | None, *, follow: bool, as_json: bool) -> int:
             time.sleep(POLL_MS / 1000)
 
 
-def events(runtime_dir: Path) -> Iterator[dict[str, Any]]:
+def events(shm_dir: Path, runtime_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the fleet's events as they happen, as their JSON documents, until the fleet ends."""
     with zmq.Context() as context:
         endpoint = f"ipc://{runtime_dir}/events.sock"
         with subscriber(context, [endpoint]) as socket:
             socket.subscribe("event.")
             while True:
+                if not socket.poll(ALIVE_CHECK_MS):
+                    if is_supervised(shm_dir):
+                        continue
+                    return  # it was killed: nobody is left to say so
                 envelope = decode(socket.recv())
                 if envelope.kind == Kind.EVENT:
                     document: dict[str, Any] = msgspec.json.decode(envelope.payload)

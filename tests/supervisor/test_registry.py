@@ -1,0 +1,118 @@
+"""The fleet's table: what is written is read, whole, by whoever looks."""
+
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+
+from shm.errors import SegmentForeign
+from supervisor.registry import ExitRecord, Registry, RegistryView, Slot, pack, unpack
+from supervisor.restart import State
+from worker.announcement import Announcement, Cause, EventKind
+
+
+def slot(**keys):
+    plain = Slot(
+        name="a", exchange="", pid=7, incarnation=3, state=State.RUNNING, wanted=True, hung=False,
+        crash_loop=False, restarts=2, next_attempt_ns=0, last_exit=None,
+    )  # fmt: skip
+    return replace(plain, **keys)
+
+
+def death(**detail):
+    return ExitRecord(Announcement(kind=EventKind.EXIT, cause=Cause.CRASH, detail=detail), 12)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        slot(),
+        slot(name="x" * 48, exchange="y" * 32, wanted=False, hung=True, crash_loop=True),
+        slot(state=State.BACKOFF, pid=0, next_attempt_ns=10**18),
+        slot(last_exit=death(code=0)),
+        slot(last_exit=death(code=255)),
+        slot(last_exit=death(signal="SIGKILL")),
+        slot(last_exit=death()),
+    ],
+)
+def test_a_slot_is_read_as_it_was_written(seen):
+    assert unpack(pack(seen)) == seen
+
+
+def test_a_reader_sees_each_slot_that_was_written_and_only_those(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path / "run", ["a", "b"])
+    with RegistryView.open(tmp_path) as view:
+        assert view.slots() == []
+        registry.slot_writer(1)(slot(name="b"))
+        assert [seen.name for seen in view.slots()] == ["b"]
+        registry.slot_writer(0)(slot(restarts=9))
+        assert [seen.restarts for seen in view.slots()] == [9, 2]
+        assert (view.fleet, view.runtime_dir, view.tick_ns) == ("f", tmp_path / "run", 0)
+        registry.tick(5)
+        assert view.tick_ns == 5
+        assert view.supervisor_alive()
+    registry.close()
+
+
+def test_a_writer_that_died_within_its_first_store_left_no_slot(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path, ["a"])
+    with RegistryView.open(tmp_path) as view:
+        registry._versions[0] = 1
+        assert view.slots() == []
+        registry._versions[0] = 2
+        registry.slot_writer(0)(slot())
+        registry._versions[0] += 1
+        assert view.slots() == [slot()], "a later one is told as it stands"
+    registry.close()
+
+
+def test_each_supervisor_has_the_next_epoch(tmp_path):
+    for epoch in (1, 2, 3):
+        registry = Registry.create(tmp_path, "f", tmp_path, ["a"])
+        assert registry.epoch == epoch
+        registry.close()
+
+
+def test_a_file_that_is_no_table_is_left_alone(tmp_path):
+    (tmp_path / "registry").write_text("mine")
+    with pytest.raises(SegmentForeign, match="move it away"):
+        Registry.create(tmp_path, "f", tmp_path, ["a"])
+    assert (tmp_path / "registry").read_text() == "mine"
+
+
+WRITER = textwrap.dedent(
+    """
+    import sys
+    sys.path.insert(0, "tests/supervisor")
+    from pathlib import Path
+    from supervisor.registry import Registry
+    from test_registry import slot
+    registry = Registry.create(Path(sys.argv[1]), "f", Path(sys.argv[1]), ["a"])
+    write = registry.slot_writer(0)
+    number = 0
+    write(slot(pid=0, restarts=0, incarnation=0))
+    print("up", flush=True)
+    while True:
+        number += 1
+        write(slot(pid=number, restarts=number, incarnation=number))
+    """
+)
+
+
+def test_fields_of_a_slot_always_agree(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        try:
+            assert writer.stdout.readline() == b"up\n"
+            with RegistryView.open(tmp_path) as view:
+                numbers, deadline = set(), time.monotonic() + 20
+                while len(numbers) < 2_000 and time.monotonic() < deadline:
+                    (seen,) = view.slots()
+                    assert seen.pid == seen.restarts == seen.incarnation
+                    numbers.add(seen.pid)
+            assert len(numbers) == 2_000, "the writer did write meanwhile"
+        finally:
+            writer.kill()
