@@ -12,16 +12,26 @@ from shm.errors import DirectoryRefused
 
 BASE_VARIABLE = "FEEDWARDEN_SHM"
 PREFIX = "feedwarden-"
+BUDGET_DIRECTORY = "budget"  # beside the fleets: connects to exchanges, counted for all of them
 
 
 def base_directory() -> Path:
-    """Return the directory that holds every user's."""
-    return Path(os.environ.get(BASE_VARIABLE) or "/dev/shm")
+    """
+    Return the directory that holds every user's.
+
+    Raises:
+        DirectoryRefused: If FEEDWARDEN_SHM names none.
+
+    """
+    base = Path(os.environ.get(BASE_VARIABLE) or "/dev/shm")
+    if not base.is_dir():
+        raise DirectoryRefused(base, f"it is no directory; {BASE_VARIABLE} must name one")
+    return base
 
 
-def user_directory(uid: int | None = None) -> Path:
-    """Return a user's directory, by default the effective one's."""
-    return base_directory() / f"{PREFIX}{os.geteuid() if uid is None else uid}"
+def user_directory() -> Path:
+    """Return our own user's directory."""
+    return base_directory() / f"{PREFIX}{os.geteuid()}"
 
 
 def fleet_directory(fleet: str) -> Path:

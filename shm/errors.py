@@ -6,7 +6,8 @@ SegmentError                 root
 ├── SegmentTruncated         the file is shorter than it says
 ├── SegmentVersion           another layout than this program's
 ├── SegmentLocked            another process owns it
-└── SegmentSpace             it does not fit into the file system
+└── SegmentUnavailable       the system cannot give it at the moment; worth another try
+    └── SegmentSpace         it does not fit into the file system
 """
 
 from pathlib import Path
@@ -47,7 +48,11 @@ class SegmentLocked(SegmentError):
         self.pid = pid
 
 
-class SegmentSpace(SegmentError):
+class SegmentUnavailable(SegmentError):
+    """Refused by the system for now: no descriptors, no memory, its directory gone."""
+
+
+class SegmentSpace(SegmentUnavailable):
     """No room. ``needed`` and ``free`` are bytes."""
 
     def __init__(self, path: Path, needed: int, free: int) -> None:

@@ -13,7 +13,6 @@ MAGIC = b"FEEDWRDN"
 MAJOR, MINOR = 1, 0
 ENDIAN_TAG = 0x0102_0304_0506_0708
 PAGE = 4096
-CACHE_LINE = 64
 WORD = 8
 
 # Header of every segment, whatever its kind. The magic is stored last: a file without it is not
@@ -47,7 +46,6 @@ class SegmentKind(IntEnum):
 
     STATS = 1
     REGISTRY = 2
-    EVENT_LOG = 3
 
 
 class Word(IntEnum):
@@ -92,16 +90,16 @@ class Counter(IntEnum):
     MESSAGES = 0
     BYTES = 1
     CONTROL_MESSAGES = 2
-    PUBLISHED = 3
-    PUBLISH_DROPPED = 4
-    PINGS = 5
-    PONGS = 6
-    LATE_PONGS = 7
-    FOREIGN_PONGS = 8
-    TIMEOUTS = 9
-    SERVER_PINGS = 10
-    SESSIONS = 11
-    RECONNECTS = 12
+    PINGS = 3
+    PONGS = 4
+    MISSED_PONGS = 5
+    LATE_PONGS = 6
+    FOREIGN_PONGS = 7
+    TIMEOUTS = 8
+    SERVER_PINGS = 9
+    SESSIONS = 10
+    RECONNECTS = 11
+    DIALS_POSTPONED = 12
     CONNECT_FAILURES = 13
     MATCHER_ERRORS = 14
     DECODE_ERRORS = 15
@@ -117,16 +115,19 @@ COUNTER_HELP: dict[Counter, tuple[str, str]] = {
     Counter.MESSAGES: ("messages", "data messages received"),
     Counter.BYTES: ("bytes", "payload of data messages as received"),
     Counter.CONTROL_MESSAGES: ("messages", "application pongs and pings recognised"),
-    Counter.PUBLISHED: ("messages", "data messages handed to ZeroMQ"),
-    Counter.PUBLISH_DROPPED: ("messages", "data messages ZeroMQ did not take"),
     Counter.PINGS: ("pings", "pings sent to the exchange"),
-    Counter.PONGS: ("pongs", "pongs in time, each an RTT sample"),
+    Counter.PONGS: ("pongs", "pings answered, by a pong in time or one read too late to measure"),
+    Counter.MISSED_PONGS: ("pings", "pings without a pong in time that did not end the session"),
     Counter.LATE_PONGS: ("pongs", "pongs after their timeout"),
     Counter.FOREIGN_PONGS: ("pongs", "pongs that answer no ping of ours, or one twice"),
-    Counter.TIMEOUTS: ("sessions", "sessions declared dead for a missing pong"),
+    Counter.TIMEOUTS: (
+        "sessions",
+        "sessions declared dead for silence: no pong, no frame, no data",
+    ),
     Counter.SERVER_PINGS: ("pings", "pings of the exchange answered"),
     Counter.SESSIONS: ("sessions", "sessions that got up"),
     Counter.RECONNECTS: ("dials", "dials after the first of a process"),
+    Counter.DIALS_POSTPONED: ("dials", "dials that had to wait for the host's connect budget"),
     Counter.CONNECT_FAILURES: ("dials", "dials that did not become a session"),
     Counter.MATCHER_ERRORS: ("errors", "pong matchers or rules that raised"),
     Counter.DECODE_ERRORS: ("errors", "payloads that did not decompress or exceeded the bound"),

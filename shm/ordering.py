@@ -8,11 +8,15 @@ Verified by torture on x86-64 only; on arm64 it rests on argument (docs/shm-layo
 
 import ctypes
 import platform
+import sys
 
 from shm.layout import FLAG_MEMBARRIER
 
-TOTAL_STORE_ORDER = platform.machine() in {"x86_64", "AMD64", "i686"}
-SYSCALL_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine(), 0)
+if platform.machine() not in {"x86_64", "AMD64", "aarch64"} or sys.byteorder != "little":
+    raise ImportError(f"feedwarden knows x86-64 and arm64, not {platform.machine()}")
+
+TOTAL_STORE_ORDER = platform.machine() != "aarch64"
+SYSCALL_MEMBARRIER = 283 if platform.machine() == "aarch64" else 324
 CMD_GLOBAL_EXPEDITED = 1 << 1
 CMD_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
@@ -21,8 +25,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def register_writer() -> int:
     """Let readers order our stores; return the header flag to set, 0 if the kernel refuses."""
-    if not SYSCALL_MEMBARRIER:
-        return 0
     refused = _libc.syscall(SYSCALL_MEMBARRIER, CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0)
     return 0 if refused else FLAG_MEMBARRIER
 

@@ -17,6 +17,7 @@ from shm.layout import (
     SAMPLE,
     SAMPLE_BYTES,
     SAMPLE_FIELDS,
+    SAMPLE_SLOTS_MIN,
     Counter,
     Histogram,
     Word,
@@ -72,7 +73,7 @@ class Reader:
 
     def _map(self) -> None:
         total = self._view.segment.header.total_bytes
-        fixed = stats_layout(1024).samples.offset
+        fixed = stats_layout(SAMPLE_SLOTS_MIN).samples.offset
         self._slots = (total - fixed) // SAMPLE_BYTES
         raw = np.frombuffer(self._view.segment.memory, dtype=np.uint8)
         self._ring = raw[fixed : fixed + self._slots * SAMPLE_BYTES]
@@ -196,7 +197,7 @@ class Reader:
         return {counter.name.lower(): self._view.counters[counter] for counter in Counter}
 
     def _unmap(self) -> None:
-        del self._ring  # the mapping cannot be closed under a living array
+        self._ring = self._copy  # the mapping cannot be closed under a living array
         self._view.close()
 
     def close(self) -> None:

@@ -14,31 +14,34 @@ import os
 import stat
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from shm.errors import (
     SegmentError,
     SegmentForeign,
-    SegmentLocked,
     SegmentSpace,
     SegmentTruncated,
+    SegmentUnavailable,
     SegmentVersion,
 )
 from shm.layout import (
     ENDIAN_TAG,
     HEADER,
     HEADER_BYTES,
-    HEADER_FIELDS,
     MAGIC,
     MAJOR,
     MINOR,
     PAGE,
     SegmentKind,
 )
+from shm.process import start_ticks
+from shm.segment_lock import PASSING, TO_LOOK, leads_to, try_lock
+from shm.segment_lock import boot_id as boot_id
+from shm.segment_lock import is_locked as is_locked
+from shm.segment_lock import lock_predecessor as lock_predecessor
 
 MADV_POPULATE_WRITE = 23  # Linux 5.14; where it is missing every page is touched instead
-LOCK_POLL_S = 0.02
+INCARNATION_MAX = 1 << 40  # more than any connection lives to see; above it a header is garbage
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +75,29 @@ class Segment:
 
     def replaced(self) -> bool:
         """Return whether the path now leads to another file, or to none."""
-        return not _leads_to(self.path, self.inode)
+        return not leads_to(self.path, self.inode)
+
+    def truncated(self) -> bool:
+        """Return whether somebody cut the file: touching the memory beyond its end is SIGBUS."""
+        return os.fstat(self._descriptor).st_size < self.header.total_bytes
+
+    def mend(self) -> None:
+        """
+        Give a segment of ours that was cut its size and header back; the rest of it is zeros.
+
+        Raises:
+            OSError: If there is no room for it.
+
+        """
+        os.posix_fallocate(self._descriptor, 0, self.header.total_bytes)
+        _write_header(self)
 
     def locked(self) -> bool:
         """Return whether the owner holds it: false as soon as it has died, however it died."""
         # A second open file description of the same inode: ours would not conflict with itself.
         descriptor = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return not _try_lock(descriptor)
+            return not try_lock(descriptor)
         finally:
             os.close(descriptor)
 
@@ -110,25 +128,16 @@ def create(
 
     Raises:
         SegmentSpace: If the file system is too full.
+        SegmentUnavailable: If the system refuses it for now.
         SegmentError: If the file cannot be created.
 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    wanted = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        descriptor = os.open(temporary, wanted, 0o600)
-    except OSError as error:
-        raise SegmentError(path, f"cannot be created: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _reserve(descriptor, path, total_bytes)
-        memory = mmap.mmap(descriptor, total_bytes)
-        _touch(memory, total_bytes)
-    except BaseException:
-        os.close(descriptor)
         temporary.unlink(missing_ok=True)
-        raise
+        descriptor, memory = _make(temporary, total_bytes)
+    except OSError as error:
+        raise _creation_error(path, total_bytes, error) from error
     header = Header(
         kind=int(kind),
         flags=flags,
@@ -136,7 +145,7 @@ def create(
         total_bytes=total_bytes,
         boot_id=boot_id(),
         pid=os.getpid(),
-        start_ticks=_start_ticks(),
+        start_ticks=start_ticks(os.getpid()),
         incarnation=incarnation,
         created_wall_ns=time.time_ns(),
         created_monotonic_ns=time.monotonic_ns(),
@@ -145,8 +154,46 @@ def create(
     return Segment(path, descriptor, memory, header), temporary
 
 
+def _make(temporary: Path, total_bytes: int) -> tuple[int, mmap.mmap]:
+    wanted = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, wanted, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.posix_fallocate(descriptor, 0, total_bytes)
+        memory = mmap.mmap(descriptor, total_bytes)
+        _touch(memory, total_bytes)
+    except BaseException:
+        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+        raise
+    return descriptor, memory
+
+
+def _creation_error(path: Path, total_bytes: int, error: OSError) -> SegmentError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            space = os.statvfs(path.parent)
+            return SegmentSpace(path, total_bytes, space.f_bavail * space.f_frsize)
+    kind = SegmentUnavailable if error.errno in PASSING else SegmentError
+    return kind(path, f"cannot be created: {error.strerror}")
+
+
 def publish(segment: Segment, temporary: Path) -> None:
-    """Write the header, its magic last, and move the segment to its path, over any predecessor."""
+    """
+    Write the header, its magic last, and move the segment to its path, over any predecessor.
+
+    Raises:
+        SegmentUnavailable: If the directory has gone.
+
+    """
+    _write_header(segment)
+    try:
+        temporary.rename(segment.path)
+    except OSError as error:
+        raise _creation_error(segment.path, segment.header.total_bytes, error) from error
+
+
+def _write_header(segment: Segment) -> None:
     header = segment.header
     packed = HEADER.pack(
         MAGIC,
@@ -168,29 +215,38 @@ def publish(segment: Segment, temporary: Path) -> None:
     )
     segment.memory[len(MAGIC) : HEADER.size] = packed[len(MAGIC) :]
     segment.memory[: len(MAGIC)] = packed[: len(MAGIC)]
-    temporary.rename(segment.path)
 
 
-def open_readonly(path: Path, kind: SegmentKind, layout_hash: int) -> Segment:
+def open_readonly(
+    path: Path, kind: SegmentKind, layout_hash: int, smallest: int = HEADER_BYTES
+) -> Segment:
     """
     Return a segment mapped for reading, every claim of its header checked first.
+
+    Args:
+        path: Where it is.
+        kind: What it must hold.
+        layout_hash: Of the layout that it must have.
+        smallest: Bytes without which its layout cannot be read.
 
     Raises:
         FileNotFoundError: If there is none.
         SegmentForeign: If it is not a segment of ours, or of another kind.
-        SegmentVersion: If its layout is not this program's.
-        SegmentTruncated: If the file is shorter than it says.
+        SegmentVersion: If its layout or incarnation is not this program's.
+        SegmentTruncated: If the file is shorter than it says, or than its layout is.
         SegmentError: If it cannot be opened.
 
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, TO_LOOK)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise SegmentError(path, f"cannot be opened: {error.strerror}") from error
     try:
         header = _checked_header(path, descriptor, kind, layout_hash)
+        if header.total_bytes < smallest:
+            raise SegmentTruncated(path, f"has {header.total_bytes} of at least {smallest} bytes")
         memory = mmap.mmap(descriptor, header.total_bytes, prot=mmap.PROT_READ)
         return Segment(path, descriptor, memory, header)
     except BaseException:
@@ -219,6 +275,8 @@ def _checked_header(path: Path, descriptor: int, kind: SegmentKind, layout_hash:
         )
     if status.st_size < total_bytes or total_bytes < HEADER_BYTES:
         raise SegmentTruncated(path, f"has {status.st_size} of {total_bytes} bytes")
+    if not 0 < incarnation <= INCARNATION_MAX:
+        raise SegmentVersion(path, f"says that it is of incarnation {incarnation}")
     return Header(
         kind=found_kind,
         flags=flags,
@@ -234,89 +292,6 @@ def _checked_header(path: Path, descriptor: int, kind: SegmentKind, layout_hash:
     )
 
 
-def is_locked(path: Path) -> bool:
-    """
-    Return whether a segment's owner lives. A missing file has none.
-
-    Raises:
-        SegmentForeign: If the file is not a segment.
-
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise SegmentForeign(path, f"cannot be opened: {error.strerror}") from error
-    try:
-        if os.pread(descriptor, len(MAGIC), 0) != MAGIC:
-            raise SegmentForeign(path, "is not a feedwarden segment")
-        return not _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def lock_predecessor(path: Path, timeout_ns: int) -> int | None:
-    """
-    Wait until nobody owns the segment at ``path``; return a descriptor that holds it, or ``None``.
-
-    Whoever holds it may put a successor in its place; closing the descriptor lets go. The wait
-    polls: a lock that is asked for and not obtained in time must not be obtained later.
-
-    Raises:
-        SegmentLocked: If its owner still lives after ``timeout_ns``.
-        SegmentForeign: If the file is not a segment of ours.
-
-    """
-    deadline_ns = time.monotonic_ns() + timeout_ns
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise SegmentForeign(path, f"cannot be opened: {error.strerror}") from error
-        raw = os.pread(descriptor, HEADER.size, 0)
-        if raw[: len(MAGIC)] != MAGIC:
-            os.close(descriptor)
-            raise SegmentForeign(path, "is not a feedwarden segment; move it away")
-        if _try_lock(descriptor, fcntl.LOCK_EX):
-            if _leads_to(path, os.fstat(descriptor).st_ino):
-                return descriptor
-            os.close(descriptor)
-            continue
-        os.close(descriptor)
-        if time.monotonic_ns() >= deadline_ns:
-            raise SegmentLocked(path, HEADER.unpack(raw)[HEADER_FIELDS.index("pid")])
-        time.sleep(LOCK_POLL_S)
-
-
-def _try_lock(descriptor: int, how: int = fcntl.LOCK_SH) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _leads_to(path: Path, inode: int) -> bool:
-    try:
-        return os.stat(path, follow_symlinks=False).st_ino == inode
-    except FileNotFoundError:
-        return False
-
-
-def _reserve(descriptor: int, path: Path, total_bytes: int) -> None:
-    try:
-        os.posix_fallocate(descriptor, 0, total_bytes)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        space = os.statvfs(path.parent)
-        free = space.f_bavail * space.f_frsize
-        raise SegmentSpace(path, total_bytes, free) from error
-
-
 def _touch(memory: mmap.mmap, total_bytes: int) -> None:
     # A first touch costs 2 to 3 us, at worst a millisecond: here, not on the message path.
     try:
@@ -324,14 +299,3 @@ def _touch(memory: mmap.mmap, total_bytes: int) -> None:
     except OSError:
         for offset in range(0, total_bytes, PAGE):
             memory[offset] = 0
-
-
-@cache
-def boot_id() -> bytes:
-    """Return the 16 bytes that name this boot of the machine (random(4))."""
-    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", ""))
-
-
-def _start_ticks() -> int:
-    stat_line = Path("/proc/self/stat").read_text()
-    return int(stat_line[stat_line.rindex(")") + 2 :].split()[19])

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from shm import segment
-from shm.errors import SegmentTruncated, SegmentVersion
+from shm.errors import SegmentForeign, SegmentTruncated, SegmentVersion
 from shm.layout import (
     BUCKETS,
     COUNTER_HELP,
@@ -23,11 +23,13 @@ from shm.layout import (
     LAYOUT_HASH,
     SAMPLE,
     SAMPLE_BYTES,
+    SAMPLE_SLOTS_MIN,
     SUB_BITS,
     VALUE_MAX,
     SegmentKind,
     StatsLayout,
     Word,
+    stats_bytes,
     stats_layout,
 )
 from shm.ordering import register_writer
@@ -35,6 +37,7 @@ from shm.ordering import register_writer
 SUFFIX = ".stats"
 LOCK_TIMEOUT_NS = 10_000_000_000
 LOW_HALF = 0xFFFF_FFFF
+WORD_MAX = 1 << 62  # no number of ours gets that far
 SAMPLE_INTENT, SAMPLE_PUBLISH = int(Word.SAMPLE_INTENT), int(Word.SAMPLE_PUBLISH)
 CARRIED_WORDS = (
     Word.SEQ,
@@ -199,10 +202,11 @@ class StatsWriter:
         self.words[Word.EPOCH] = self.epoch
 
     def _carry_over(self, path: Path) -> None:
+        smallest = stats_bytes(SAMPLE_SLOTS_MIN)
         try:
-            former = segment.open_readonly(path, SegmentKind.STATS, LAYOUT_HASH)
-        except (SegmentVersion, SegmentTruncated):
-            return
+            former = segment.open_readonly(path, SegmentKind.STATS, LAYOUT_HASH, smallest)
+        except (SegmentVersion, SegmentTruncated, SegmentForeign):
+            return  # it is ours (it was locked as ours), and of no use: a fresh beginning
         try:
             self._copy_from(former)
         finally:
@@ -216,6 +220,8 @@ class StatsWriter:
             )
         hot = memory[layout.hot.offset : layout.hot.end]
         with memoryview(hot).cast("q") as words:
+            if not all(0 <= words[word] <= WORD_MAX for word in CARRIED_WORDS):
+                return  # garbage: nothing of it is believed
             for word in CARRIED_WORDS:
                 self.words[word] = words[word]
         # A record that the predecessor did not finish was never published: its number is free. The

@@ -4,14 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shm import segment
+from shm.errors import SegmentVersion
 from shm.layout import (
     EVENT_BYTES,
     EVENT_HEAD,
     EVENT_SLOTS,
     LAYOUT_HASH,
+    SAMPLE_BYTES,
+    SAMPLE_SLOTS_MAX,
     SAMPLE_SLOTS_MIN,
     SegmentKind,
     Word,
+    stats_bytes,
     stats_layout,
 )
 from shm.ordering import order_point
@@ -65,11 +69,22 @@ class StatsView:
 
         """
         path = stats_path(directory, connection)
-        return cls(segment.open_readonly(path, SegmentKind.STATS, LAYOUT_HASH))
+        smallest = stats_bytes(SAMPLE_SLOTS_MIN)
+        mapped = segment.open_readonly(path, SegmentKind.STATS, LAYOUT_HASH, smallest)
+        total = mapped.header.total_bytes
+        slots = SAMPLE_SLOTS_MIN + (total - smallest) // SAMPLE_BYTES
+        if slots & (slots - 1) or slots > SAMPLE_SLOTS_MAX or stats_bytes(slots) != total:
+            mapped.close()
+            raise SegmentVersion(path, f"has a size, {total} bytes, that no layout of ours has")
+        return cls(mapped)
 
     def replaced(self) -> bool:
         """Return whether a later incarnation has put its segment in the place of this one."""
         return self.segment.replaced()
+
+    def truncated(self) -> bool:
+        """Return whether somebody cut the file, so that reading on would be SIGBUS."""
+        return self.segment.truncated()
 
     def locked(self) -> bool:
         """Return whether the process that writes it lives."""
@@ -91,9 +106,12 @@ class StatsView:
         copies = [self._event_bytes(seq) for seq in wanted]
         order_point()
         oldest = self.words[Word.EVENT_INTENT] - EVENT_SLOTS + 1
-        records = [_event(raw) for seq, raw in zip(wanted, copies, strict=True) if seq >= oldest]
-        next_seq = records[0].seq if records else max(first, oldest)
-        return records, next_seq - after - 1
+        found = [
+            (seq, _event(raw)) for seq, raw in zip(wanted, copies, strict=True) if seq >= oldest
+        ]
+        next_seq = found[0][0] if found else max(first, oldest)
+        # A record that carries another number is garbage: nobody must go by its number.
+        return [record for seq, record in found if record.seq == seq], next_seq - after - 1
 
     def _event_bytes(self, seq: int) -> bytes:
         offset = self._layout.events.offset + seq % EVENT_SLOTS * EVENT_BYTES

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import zmq
 
+from supervisor.gate import Gate
 from worker.announcement import Announcement, Origin, event_topic, render
 from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
 
@@ -25,9 +26,10 @@ class Bus:
 
     Args:
         context: The supervisor's ZeroMQ context.
-        listener: A listening socket of ``path``; libzmq takes a duplicate and keeps it.
+        listener: A listening socket of ``path``; the bus owns it from here.
         path: ``<runtime_dir>/events.sock``.
         epoch: The supervisor's epoch, carried in each header.
+        needed: Descriptors that the fleet itself needs (supervisor/gate.py).
 
     """
 
@@ -37,6 +39,7 @@ class Bus:
         listener: socket.socket,
         path: Path,
         epoch: int,
+        needed: int = 0,
     ) -> None:
         self._epoch = epoch
         self._seq = 0
@@ -46,8 +49,7 @@ class Bus:
         self._xpub.setsockopt(zmq.SNDHWM, 10_000)
         self._xpub.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
         self._xpub.setsockopt(zmq.LINGER, 100)
-        self._xpub.setsockopt(zmq.USE_FD, listener.detach())  # libzmq closes it
-        self._xpub.bind(f"ipc://{path}")
+        self.gate = Gate(self._xpub, listener, path, needed)
 
     def publish(
         self,
@@ -91,4 +93,5 @@ class Bus:
 
     def close(self) -> None:
         """Close after at most 100 ms of sending what is queued."""
+        self.gate.close()
         self._xpub.close()

@@ -3,33 +3,46 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from shm.directory import base_directory
+from shm.errors import DirectoryRefused
 from shm.layout import stats_bytes
-from supervisor.errors import FleetError
-from supervisor.fleetfile import Fleet, FleetFileError, load
+from supervisor.errors import Fault, FleetError, FleetFileError
+from supervisor.fleetfile import Fleet, load
+from worker.endpoints import data_endpoint
 from worker.spec import SECOND_NS, ConnectionSpec, HeartbeatSpec
 
 CONFIGURATION = 5
+MEMORY_MAX = "memory.max"
 
 
 class TooLarge(FleetError):
-    """The segments of the fleet do not fit into shared memory."""
+    """
+    The segments of the fleet do not fit into shared memory.
+
+    ``place`` names what is too small: a directory, or the file that holds a cgroup's limit.
+    """
 
     exit_code = CONFIGURATION
 
-    def __init__(self, base: Path, needed: int, free: int, fitting: int, wanted: int) -> None:
-        super().__init__(base, needed, free, fitting, wanted)
-        self.base, self.needed, self.free = base, needed, free
+    def __init__(self, place: Path, needed: int, free: int, fitting: int, wanted: int) -> None:
+        super().__init__(place, needed, free, fitting, wanted)
+        self.place, self.needed, self.free = place, needed, free
         self.fitting, self.wanted = fitting, wanted
 
     def __str__(self) -> str:
+        is_limit = self.place.name == MEMORY_MAX
+        has = "allows" if is_limit else "has"
+        mend = "raise it" if is_limit else "enlarge it"
+        elsewhere = "" if is_limit else ", or name another place with FEEDWARDEN_SHM"
         return (
-            f"{self.base} has {self.free:,} bytes free, the fleet's segments need "
-            f"{self.needed:,}: {self.fitting} of {self.wanted} connections would fit; enlarge it, "
-            "lower publish.stats.ring, or name another place with FEEDWARDEN_SHM"
+            f"{self.place} {has} {self.free:,} bytes{'' if is_limit else ' free'}, the fleet's "
+            f"segments need {self.needed:,}: {self.fitting} of {self.wanted} connections would "
+            f"fit; {mend}, lower publish.stats.ring{elsewhere}"
         )
 
 
@@ -38,11 +51,16 @@ def refuse_if_too_large(fleet: Fleet) -> None:
     Add up what the fleet needs in shared memory.
 
     Raises:
-        TooLarge: If that is more than is free.
+        DirectoryRefused: If FEEDWARDEN_SHM names no directory.
+        TooLarge: If that is more than is free, or than our cgroup may hold (pages of shared
+            memory are charged to whoever touches them first: to our workers).
 
     """
-    space = os.statvfs(base_directory())
-    free = space.f_bavail * space.f_frsize
+    base = base_directory()
+    space = os.statvfs(base)
+    place, free = min(
+        [(base, space.f_bavail * space.f_frsize), *memory_limits()], key=lambda found: found[1]
+    )
     sizes = [stats_bytes(connection.publish.ring) for connection in fleet.connections]
     # A worker that is replaced has two segments for a moment.
     needed = sum(sizes) + max(sizes)
@@ -54,35 +72,46 @@ def refuse_if_too_large(fleet: Fleet) -> None:
         if left < 0:
             break
         fitting += 1
-    raise TooLarge(base_directory(), needed, free, fitting, len(sizes))
+    raise TooLarge(place, needed, free, fitting, len(sizes))
+
+
+def memory_limits(
+    cgroups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")
+) -> Iterator[tuple[Path, int]]:
+    """Yield the memory limits of our cgroup and those around it (cgroup v2), each with its file."""
+    try:
+        lines = mine.read_text().splitlines()
+    except OSError:
+        return
+    ours = next((line[3:] for line in lines if line.startswith("0::")), None)
+    if ours is None:
+        return
+    relative = Path(ours.lstrip("/"))
+    for group in (relative, *relative.parents):
+        file = cgroups / group / MEMORY_MAX
+        try:
+            limit = file.read_text().strip()
+        except OSError:  # the root has none, and a container may not see its own path
+            continue
+        if limit.isdecimal():  # else "max"
+            yield file, int(limit)
 
 
 def check(path: Path, as_json: bool) -> int:
     """Print the plan of a file, or its faults; return the exit code."""
-    faults: list[dict[str, Any]] = []
     try:
         fleet = load(path)
         refuse_if_too_large(fleet)
     except FleetFileError as error:
-        faults = [
-            {
-                "file": fault.file,
-                "line": fault.line,
-                "key": fault.key,
-                "message": fault.message,
-                "hint": fault.hint,
-            }
-            for fault in error.faults
-        ]
-        text = str(error)
-    except TooLarge as error:
-        text = str(error)
-        faults = [{"file": str(path), "line": 1, "key": "", "message": text, "hint": ""}]
+        faults, text = error.faults, str(error)
+    except (TooLarge, DirectoryRefused) as error:  # not the file's: no line of it
+        faults, text = (Fault(str(path), 0, "", str(error)),), f"supervisor: {error}"
     else:
         print(json.dumps(plan(fleet)) if as_json else _plan_text(fleet))
         return 0
     if as_json:
-        print(json.dumps({"schema": 1, "ok": False, "file": str(path), "faults": faults}))
+        listed = [asdict(fault) for fault in faults]
+        print(json.dumps({"schema": 1, "ok": False, "file": str(path), "faults": listed}))
     else:
         print(text, file=sys.stderr)
     return CONFIGURATION
@@ -106,9 +135,9 @@ def _planned(fleet: Fleet, connection: ConnectionSpec) -> dict[str, Any]:
         "name": connection.name,
         "exchange": connection.exchange,
         "url": connection.url,
-        "endpoint": f"ipc://{fleet.runtime_dir}/data/{connection.name}.sock",
+        "endpoint": data_endpoint(fleet.runtime_dir, connection.name),
         "heartbeat": heartbeat_in_words(connection.heartbeat),
-        "subscriptions": len(connection.subscribe),
+        "subscriptions": len(connection.subscribe.messages) + len(connection.subscribe.topics),
         "segment_bytes": stats_bytes(connection.publish.ring),
     }
 

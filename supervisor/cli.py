@@ -2,12 +2,14 @@
 
 Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 other, 2 usage or unknown name,
 3 something is not up (``--check``), 4 already running, 5 configuration, 6 no such fleet running,
-7 timed out.
+7 timed out, 130 interrupted.
 """
 
+import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -16,16 +18,23 @@ from typing import Annotated, Any
 
 import typer
 
-from shm.errors import SegmentError
+from shm.errors import DirectoryRefused, SegmentError, SegmentForeign, SegmentSpace
 from supervisor import check as check_verb
 from supervisor import exchange_process, launch, orders, streams, versions
 from supervisor import status as status_verb
-from supervisor.errors import FleetError
+from supervisor.errors import FleetError, VariableRefused
 from supervisor.fleet_model import schema as fleet_schema
 from supervisor.fleets import find
 
+CONFIGURATION = 5
 INTERRUPTED = 130
 WATCH_S = 1.0
+FAILED = 1
+RATE_MAX = 200_000.0
+ANSWER_DELAY_MAX_S = 86_400.0
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+# Of these a reader takes what it wants and goes: `supervisor tap | head`.
+STREAMS = ("status", "events", "tap")
 
 app = typer.Typer(
     name="supervisor",
@@ -34,6 +43,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def a_number(value: float) -> float:
+    """Refuse NaN, which passes every bound."""
+    if math.isnan(value):
+        raise typer.BadParameter("nan is not a number")
+    return value
+
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The fleet.toml.")]
 Names = Annotated[
@@ -48,7 +65,14 @@ FleetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable, one document.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Machine-readable, one document a line.")]
 WaitOption = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait until it came true.")
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        callback=a_number,
+        help="Wait until it came true; 0: no.",
+    ),
 ]
 
 
@@ -59,18 +83,78 @@ def verb(function: Callable[..., int]) -> Callable[..., int]:
     def command(*arguments: Any, **options: Any) -> int:
         try:
             code = function(*arguments, **options)
+            sys.stdout.flush()  # here, where what goes wrong can still be told
         except (FleetError, SegmentError) as error:
-            print(f"supervisor: {error}", file=sys.stderr)
-            code = error.exit_code if isinstance(error, FleetError) else 1
+            complain(str(error))
+            code = error.exit_code if isinstance(error, FleetError) else segment_code(error)
         except KeyboardInterrupt:
             code = INTERRUPTED
-        except BrokenPipeError:  # `supervisor tap | head`: the reader has what it wanted
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
+        except BrokenPipeError as error:
+            drop_output()
+            code = 0 if function.__name__ in STREAMS else FAILED
+            if code:
+                complain(str(error))
+        except OSError as error:
+            drop_output()
+            complain(str(error))
+            code = FAILED
         sys.exit(code)
 
     app.command()(command)
     return command
+
+
+def complain(text: str) -> None:
+    """Say on stderr what went wrong, if there is anybody to say it to."""
+    with contextlib.suppress(OSError):
+        print(f"supervisor: {text}", file=sys.stderr, flush=True)
+
+
+def drop_output() -> None:
+    """Let what is still to be written to stdout go nowhere, so that Python's end writes nothing."""
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def fill_standard_streams() -> None:
+    """
+    Put /dev/null where stdin, stdout or stderr is closed.
+
+    The next file or socket that is opened would get its number, and what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def say_version(wanted: bool) -> None:
+    """Print the versions and end."""
+    if wanted:
+        versions.show(as_json=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=say_version, is_eager=True, help="As the verb version."),
+    ] = False,
+) -> None:
+    """Keeps a fleet of exchange WebSocket connections alive, one process each."""
+
+
+def segment_code(error: SegmentError) -> int:
+    """Return 5 if shared memory must be mended by the operator, 1 if it is merely unreadable."""
+    mend = (DirectoryRefused, SegmentForeign, SegmentSpace)
+    return CONFIGURATION if isinstance(error, mend) else 1
 
 
 @verb
@@ -78,10 +162,26 @@ def run(file: FileArgument) -> int:
     """Run a fleet in the foreground; logs on stderr, Ctrl-C ends it orderly."""
     logging.basicConfig(
         stream=sys.stderr,
-        level=os.environ.get("FEEDWARDEN_LOG_LEVEL", "INFO").upper(),
+        level=log_level(),
         format="%(asctime)s %(levelname).1s %(name)s %(message)s",
     )
     return launch.run(file)
+
+
+def log_level() -> str:
+    """
+    Return the level of what is logged.
+
+    Raises:
+        VariableRefused: If FEEDWARDEN_LOG_LEVEL names none.
+
+    """
+    wanted = os.environ.get("FEEDWARDEN_LOG_LEVEL") or "INFO"
+    if wanted.upper() not in LOG_LEVELS:
+        raise VariableRefused(
+            "FEEDWARDEN_LOG_LEVEL", wanted, f"name one of {', '.join(LOG_LEVELS)}"
+        )
+    return wanted.upper()
 
 
 @verb
@@ -101,7 +201,9 @@ def schema() -> int:
 def status(
     names: Names = None,
     as_json: JsonOption = False,
-    check: Annotated[bool, typer.Option("--check", help="Exit 3 if anything is not up.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 3 if something wanted is not up.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again every second.")] = False,
     fleet: FleetOption = None,
 ) -> int:
@@ -115,7 +217,8 @@ def status(
 @verb
 def events(
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with the fleet's next run.")
+        bool,
+        typer.Option("--follow", "-f", help="Wait for the fleet, and go on with its next run."),
     ] = False,
     as_json: JsonLines = False,
     fleet: FleetOption = None,
@@ -127,7 +230,7 @@ def events(
 @verb
 def tap(
     names: Names = None,
-    count: Annotated[int, typer.Option("--count", min=0, help="Stop after so many.")] = 0,
+    count: Annotated[int, typer.Option("--count", min=0, help="Stop after so many; 0: go on.")] = 0,
     as_json: JsonLines = False,
     fleet: FleetOption = None,
 ) -> int:
@@ -157,12 +260,26 @@ def restart(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -
 @verb
 def kill(
     names: SomeNames,
-    signal_name: Annotated[str, typer.Option("--signal", help="Which signal.")] = "SIGKILL",
+    signal_name: Annotated[str, typer.Option("--signal", help="SIGSTOP, STOP or 19.")] = "SIGKILL",
     wait: WaitOption = 0,
     fleet: FleetOption = None,
 ) -> int:
     """Inject a fault: send workers a signal, and let the restart policy follow."""
     return orders.give("kill", names, fleet=fleet, wait_s=wait, signal_name=signal_name)
+
+
+@verb
+def reload(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Default: the file of run.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    fleet: FleetOption = None,
+) -> int:
+    """Take over changed subscriptions without a new session; all of a file's changes or none."""
+    return orders.give("reload", [], fleet=fleet, file=file, dry_run=dry_run)
 
 
 @verb
@@ -175,10 +292,27 @@ def shutdown(wait: WaitOption = 0, fleet: FleetOption = None) -> int:
 def simulate(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free.")] = 9350,
-    rate: Annotated[float, typer.Option("--rate", help="Messages a second per session.")] = 20.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 1,
+    rate: Annotated[
+        float,
+        typer.Option(
+            "--rate",
+            min=0.001,
+            max=RATE_MAX,
+            callback=a_number,
+            help="Messages a second per session.",
+        ),
+    ] = 20.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 1,
     answer_delay: Annotated[
-        float, typer.Option("--answer-delay", metavar="SECONDS", help="Added to every answer.")
+        float,
+        typer.Option(
+            "--answer-delay",
+            metavar="SECONDS",
+            min=0,
+            max=ANSWER_DELAY_MAX_S,
+            callback=a_number,
+            help="Added to every answer.",
+        ),
     ] = 0.0,
 ) -> int:
     """Be an exchange: Binance, Bybit, OKX, Kraken and HTX, with faults on command."""
@@ -193,4 +327,10 @@ def version(as_json: JsonOption = False) -> int:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    app()
+    fill_standard_streams()
+    try:
+        app()
+    except OSError as error:  # of --help and --version: the verbs see to their own
+        drop_output()
+        complain(str(error))
+        sys.exit(FAILED)

@@ -5,6 +5,7 @@ memory by whoever wants to wait. Orders on a worker are idempotent and the last 
 order is ever refused because another one is under way.
 """
 
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,25 +14,41 @@ from typing import Literal
 import msgspec
 import zmq
 
+from supervisor.gate import Gate
+
+log = logging.getLogger("supervisor.control")
+
 DONTWAIT = int(zmq.DONTWAIT)
 REQUEST_BYTES_MAX = 1024 * 1024
 BUDGET = 64
 
-Verb = Literal["start", "stop", "restart", "kill", "shutdown"]
+Verb = Literal["start", "stop", "restart", "kill", "reload", "shutdown"]
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What the command line asks for. ``signal`` is for kill only."""
+    """
+    What the command line asks for.
+
+    ``signal`` is for kill only; ``path`` ("" is the file of ``run``) and ``dry_run`` for reload.
+    """
 
     verb: Verb
     names: tuple[str, ...] = ()
     signal: str = "SIGKILL"
+    path: str = ""
+    dry_run: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """``error`` is empty if the order was accepted."""
+    """
+    ``error`` is empty if the order was accepted, else ``code`` is what the command ends with.
+
+    ``lines`` say what is done, where that is not plain.
+    """
 
     error: str = ""
+    code: int = 1
+    lines: tuple[str, ...] = ()
 
 
 _orders = msgspec.json.Decoder(Order)
@@ -44,9 +61,10 @@ class Control:
 
     Args:
         context: The supervisor's ZeroMQ context.
-        listener: A listening socket of ``path``.
+        listener: A listening socket of ``path``; it is ours from here.
         path: ``<runtime_dir>/control.sock``.
-        obey: Carries out an order, returns an error text or "".
+        obey: Carries out an order.
+        needed: Descriptors that the fleet itself needs (supervisor/gate.py).
 
     """
 
@@ -55,14 +73,14 @@ class Control:
         context: "zmq.Context[zmq.Socket[bytes]]",
         listener: socket.socket,
         path: Path,
-        obey: Callable[[Order], str],
+        obey: Callable[[Order], Reply],
+        needed: int = 0,
     ) -> None:
         self._obey = obey
         self._router = context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 100)
         self._router.setsockopt(zmq.MAXMSGSIZE, REQUEST_BYTES_MAX)
-        self._router.setsockopt(zmq.USE_FD, listener.detach())  # libzmq closes it
-        self._router.bind(f"ipc://{path}")
+        self.gate = Gate(self._router, listener, path, needed)
 
     def fileno(self) -> int:
         """The descriptor that becomes readable when ``drain`` has something to do."""
@@ -80,17 +98,26 @@ class Control:
                 peer, *frames = self._router.recv_multipart(DONTWAIT)
             except zmq.Again:
                 return
+            reply = msgspec.json.encode(self._answer(frames[-1] if frames else b""))
             try:
-                reply = Reply(self._obey(_orders.decode(frames[-1] if frames else b"")))
-            except msgspec.MsgspecError as error:
-                reply = Reply(f"not an order: {error}")
-            try:
-                self._router.send_multipart([peer, msgspec.json.encode(reply)], DONTWAIT)
-            except zmq.Again:  # the asker has gone or reads nothing: the order stands
+                self._router.send_multipart([peer, reply], DONTWAIT)
+            except zmq.ZMQError:  # the asker has gone or reads nothing: the order stands
                 continue
+
+    def _answer(self, request: bytes) -> Reply:
+        try:
+            order = _orders.decode(request)
+        except (ValueError, RecursionError) as error:  # MsgspecError is a ValueError
+            return Reply(f"not an order: {error}")
+        try:
+            return self._obey(order)
+        except Exception as error:
+            log.exception("an order failed: %s", order.verb)
+            return Reply(f"failed: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Close after at most 100 ms of sending what is queued."""
+        self.gate.close()
         self._router.close()
 
 

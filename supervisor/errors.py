@@ -1,16 +1,25 @@
 """Errors of the supervisor and its command line.
 
 FleetError                      root; ``exit_code`` is what the command line ends with
-├── FleetFileError              fleet.toml has faults (all of them are carried)
 ├── RuntimeDirectoryRefused     the runtime directory is not ours to use
 ├── AlreadyRunning              another supervisor holds the fleet
 ├── NoSuchFleet                 no running fleet of that name, or no name and several
 ├── NoSuchConnection            a name or glob that matches no connection
+├── NoSuchSignal                kill --signal with something that is none
 ├── ForeignSupervisor           another distribution owns the import package ``supervisor``
-└── ZygoteError                 the fork helper cannot be started or has gone
+├── ZygoteError                 the fork helper cannot be started or has gone
+│   └── EndpointRefused         something foreign stands at an endpoint's path
+├── FleetFileError              fleet.toml has faults (all of them are carried)
+├── VariableRefused             an environment variable holds what it must not
+├── TooLarge (check)            the fleet's segments do not fit into shared memory
+├── SimulatorFailed (exchange_process)
+└── OrderRefused, TimedOut (orders)
 """
 
+from dataclasses import dataclass
 from pathlib import Path
+
+USAGE = 2
 
 
 class FleetError(Exception):
@@ -50,20 +59,33 @@ class AlreadyRunning(FleetError):
 
 
 class NoSuchFleet(FleetError):
-    """There is no such fleet, or the choice is not clear. ``known`` names what there is."""
+    """
+    There is no such fleet, or the choice is not clear.
+
+    ``known`` names what there is, ``headless`` what is there without a living supervisor.
+    """
 
     exit_code = 6
 
-    def __init__(self, wanted: str | None, known: tuple[str, ...]) -> None:
-        super().__init__(wanted, known)
-        self.wanted, self.known = wanted, known
+    def __init__(
+        self, wanted: str | None, known: tuple[str, ...], headless: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(wanted, known, headless)
+        self.wanted, self.known, self.headless = wanted, known, headless
+        if wanted is None and known:  # not missing, but not said which
+            self.exit_code = USAGE
 
     def __str__(self) -> str:
         there = ", ".join(self.known)
+        if self.wanted is None and self.known:
+            return f"several fleets are running ({there}); choose one with --fleet NAME"
+        if self.headless:
+            return (
+                f"the supervisor of {', '.join(self.headless)} is dead; run it again with: "
+                "supervisor run FILE"
+            )
         if self.wanted is not None:
             return f"no fleet {self.wanted!r} is running; running: {there or 'none'}"
-        if self.known:
-            return f"several fleets are running ({there}); choose one with --fleet NAME"
         return "no fleet is running; start one with: supervisor run fleet.toml"
 
 
@@ -95,3 +117,69 @@ class ForeignSupervisor(FleetError):
 
 class ZygoteError(FleetError):
     """The fork helper did not start, ended, or answered what it must not."""
+
+
+class EndpointRefused(ZygoteError):
+    """Something that is not ours stands where an endpoint must be bound."""
+
+    exit_code = 5
+
+
+class NoSuchSignal(FleetError):
+    """``kill --signal`` names no signal of this system."""
+
+    exit_code = USAGE
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(wanted)
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return f"no signal {self.wanted!r}; name one like SIGSTOP, STOP or 19"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    One thing wrong with a file.
+
+    ``line`` is 0 where none can be named. ``key`` is a dotted path, empty for the whole file.
+    """
+
+    file: str
+    line: int
+    key: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.line else f"{self.file}: "
+        key = f"{self.key}: " if self.key else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{key}{self.message}{hint}"
+
+
+class FleetFileError(FleetError):
+    """A fleet.toml that cannot be run; ``faults`` holds everything that is wrong with it."""
+
+    exit_code = 5
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
+class VariableRefused(FleetError):
+    """An environment variable of ours holds what it must not."""
+
+    exit_code = 5
+
+    def __init__(self, name: str, value: str, mend: str) -> None:
+        super().__init__(name, value, mend)
+        self.name, self.value, self.mend = name, value, mend
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}: {self.mend}"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 
 MIB = 1 << 20
 
@@ -50,7 +51,15 @@ LASTING = frozenset(
 )
 KINDS = [kind.value for kind in FaultKind]
 SELECTORS = ("kind", "path", "tag", "seconds")
-NUMBERS = ("delay", "status", "code", "mib")
+DAY_S = 86_400
+# Bounds of the numbers of a command: what is beyond them breaks the simulator, not its client.
+NUMBERS = {
+    "seconds": (0, 366 * DAY_S),
+    "delay": (0, DAY_S),
+    "status": (100, 599),
+    "code": (1000, 4999),
+    "mib": (0, 1024),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +78,20 @@ class Fault:
         Return the fault that a command's query describes.
 
         Raises:
-            ValueError: If the kind is unknown or a number is none.
+            ValueError: If the kind is unknown, or a number is none or out of bounds.
 
         """
         if query.get("kind") not in KINDS:
             raise ValueError(f"unknown kind {query.get('kind')!r}")
+        for name, (low, high) in NUMBERS.items():
+            if name in query and not low <= float(query[name]) <= high:  # nor NaN
+                raise ValueError(f"{name} must be {low} to {high}, got {query[name]!r:.80}")
+        if "status" in query:
+            HTTPStatus(int(float(query["status"])))
         until = float("inf")
         if "seconds" in query:
             until = time.monotonic() + float(query["seconds"])
         options = {key: value for key, value in query.items() if key not in SELECTORS}
-        for name in NUMBERS:
-            float(options.get(name, "0"))
         return cls(
             FaultKind(query["kind"]), query.get("path", ""), query.get("tag", ""), until, options
         )

@@ -7,6 +7,7 @@ in, and stay so.
 
 import math
 import re
+import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -24,7 +25,22 @@ UNITS_NS = {
 }
 UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6}
 DURATION_NS_MAX = 366 * UNITS_NS["d"]
-_NUMBER_WITH_UNIT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+_NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
+SHOWN_MAX = 80
+COUNT_MAX = 1_000_000
+MESSAGE_MAX = UNITS_BYTES["GiB"]
+CONTROL_MAX = UNITS_BYTES["MiB"]
+SNDHWM_MAX = 10_000_000
+SEED_MAX = 2**63 - 1
+STATUS_MIN, STATUS_MAX = 100, 4999  # HTTP statuses, and close codes (RFC 6455 section 7.4.2)
+
+
+def shown(value: object) -> str:
+    """Return a value for a message: short, whatever it is."""
+    try:
+        return reprlib.repr(value)[:SHOWN_MAX]
+    except (ValueError, RecursionError):  # repr of an integer of more than 4,300 digits
+        return "a value too long to show"
 
 
 def duration_ns(value: object) -> int:
@@ -40,20 +56,24 @@ def duration_ns(value: object) -> int:
     if isinstance(value, str):
         found = _NUMBER_WITH_UNIT.fullmatch(value)
         if found is None or found[2] not in UNITS_NS:
-            raise ValueError(f"expected {wanted}, got {value!r}")
+            raise ValueError(f"expected {wanted}, got {shown(value)}")
         nanoseconds = float(found[1]) * UNITS_NS[found[2]]
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        nanoseconds = value * 1e9
+        try:
+            nanoseconds = value * 1e9
+        except OverflowError:  # an integer beyond any float
+            nanoseconds = math.inf
     else:
-        raise ValueError(f"expected {wanted}, got {value!r}")
+        raise ValueError(f"expected {wanted}, got {shown(value)}")
     if not math.isfinite(nanoseconds) or not 0 < nanoseconds <= DURATION_NS_MAX:
-        raise ValueError(f"expected {wanted}, got {value!r}")
+        limit = ", at most 366 days" if nanoseconds > DURATION_NS_MAX else ""
+        raise ValueError(f"expected {wanted}{limit}, got {shown(value)}")
     return max(1, round(nanoseconds))
 
 
 def duration_or_zero_ns(value: object) -> int:
     """Return a duration in nanoseconds, 0 allowed."""
-    if value in (0, "0") and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, int | float | str) and value in (0, "0"):
         return 0
     return duration_ns(value)
 
@@ -71,11 +91,11 @@ def size_bytes(value: object) -> int:
     if isinstance(value, str):
         found = _NUMBER_WITH_UNIT.fullmatch(value)
         if found is not None and found[2] in UNITS_BYTES:
-            size = round(float(found[1]) * UNITS_BYTES[found[2]])
-            if size > 0:
-                return size
+            size = float(found[1]) * UNITS_BYTES[found[2]]
+            if math.isfinite(size) and round(size) > 0:
+                return round(size)
     raise ValueError(
-        f'expected a size above zero: bytes as a whole number, or "8MiB"; got {value!r}'
+        f'expected a size above zero: bytes as a whole number, or "8MiB"; got {shown(value)}'
     )
 
 
@@ -91,9 +111,9 @@ Size = Annotated[
 ]
 
 
-def _key(default: str | int, description: str) -> Any:
+def _key(default: str | int, description: str, *, le: int | None = None) -> Any:
     """A field whose default is written as an operator would write it, and validated like that."""
-    return Field(default, description=description)
+    return Field(default, description=description, le=le)
 
 
 class Table(BaseModel):
@@ -129,7 +149,7 @@ class HeartbeatTable(Table):
         None, description="First ping after the session is up; default 1 s, or interval if shorter."
     )
     payload: str | None = Field(
-        None, description="Body of a ping; may hold ${seq}, ${ts_ms}, ${uuid}."
+        None, description="Body of a ping; may hold ${seq}, ${ts_s}, ${ts_ms}, ${uuid}."
     )
     use_ws_ping: bool = Field(True, description="Send WebSocket PING frames.")
     use_application_ping: bool = Field(False, description="Send the payload as a text message.")
@@ -137,6 +157,68 @@ class HeartbeatTable(Table):
         None, description="JMESPath expression, {text = ...}, or package.module:function."
     )
     pong_id: str | None = Field(None, description="JMESPath to the echoed ${seq}.")
+    misses: int = Field(1, ge=1, le=100, description="Unanswered pings in a row that mean death.")
+
+
+class ServerHeartbeatTable(Table):
+    """A heartbeat message that the exchange sends by itself."""
+
+    match: Matcher = Field(description="JMESPath expression, or {text = ...}.")
+    max_gap: Duration = Field(description="Without one for so long the session is dead.")
+    idle_only: bool = Field(False, description="It comes only without data, so data counts too.")
+
+
+class LivenessTable(Table):
+    """How long the exchange may be silent. Off unless set."""
+
+    max_silence: Duration | None = Field(
+        None, description="No frame of any kind for so long: the session is dead."
+    )
+    data_silence: Duration | None = Field(
+        None, description="No data for so long, of the connection or of one key: stale."
+    )
+    first_data_timeout: Duration | None = Field(
+        None, description="No data at all so long after UP: the session is dead."
+    )
+
+
+class AckTable(Table):
+    """How the exchange answers subscriptions: one message for each."""
+
+    match: Matcher = Field(description="JMESPath expression, or {text = ...}: an answer.")
+    error: Matcher | None = Field(None, description="Likewise: an answer that refuses.")
+    timeout: Duration = _key("10s", description="Time allowed after the last was sent.")
+
+
+class OutboundTable(Table):
+    """What the exchange lets a client send."""
+
+    messages: int = Field(
+        ge=1, le=COUNT_MAX, description="At most so many, pings and pongs counted..."
+    )
+    per: Duration = _key("1s", description="...within this time.")
+
+
+class SocketTable(Table):
+    """The TCP connection."""
+
+    source_address: str | None = Field(None, description="Local IP address to connect from.")
+
+
+class SecretTable(Table):
+    """Where a secret is found. Exactly one key."""
+
+    env: str | None = Field(None, min_length=1, description="Environment variable.")
+    file: str | None = Field(None, min_length=1, description="First line of a file.")
+    credential: str | None = Field(None, min_length=1, description="systemd credential.")
+
+
+class BudgetTable(Table):
+    """How often a host is dialled, by all fleets of the user together."""
+
+    connects: int = Field(5, ge=1, le=COUNT_MAX, description="So many at once...")
+    per: Duration = _key("5s", description="...and so many in each such time.")
+    concurrent: int = Field(0, ge=0, le=COUNT_MAX, description="Sessions at a time; 0: any number.")
 
 
 class ReconnectTable(Table):
@@ -149,12 +231,19 @@ class ReconnectTable(Table):
     reset_after: Duration = _key("60s", description="UP for so long: the doubling is forgotten.")
     connect_timeout: Duration = _key("10s", description="Dial, TLS and handshake together.")
     close_timeout: Duration = _key("1s", description="A closing socket is gone after this.")
+    address_timeout: Duration = _key("3s", description="TCP to one of a host's addresses.")
+    max_attempts: int = Field(
+        0, ge=0, le=COUNT_MAX, description="Dials in a row, then exit 69; 0: for ever."
+    )
+    refusals: list[Annotated[int, Field(ge=STATUS_MIN, le=STATUS_MAX)]] = Field(
+        [], description="HTTP statuses and close codes that mean: not soon again."
+    )
 
 
 class CrashLoopTable(Table):
     """When dying often is called a crash loop."""
 
-    deaths: int = Field(5, ge=1, description="So many deaths...")
+    deaths: int = Field(5, ge=1, le=COUNT_MAX, description="So many deaths...")
     within: Duration = _key("60s", description="...within this time...")
     floor: Duration = _key("5s", description="...keep retries at least so far apart.")
 
@@ -191,16 +280,22 @@ class PublishTable(Table):
 
     control: bool = Field(False, description="Publish pongs and answered pings as data too.")
     key: str | None = Field(None, description="JMESPath to the last part of the topic.")
-    sndhwm: int = Field(10_000, ge=1, description="Messages queued per slow subscriber.")
+    sndhwm: int = Field(
+        10_000, ge=1, le=SNDHWM_MAX, description="Messages queued per slow subscriber."
+    )
     stats: StatsTable = Field(StatsTable(), description="Sizes in shared memory.")
 
 
 class LimitsTable(Table):
     """Bounds on what a peer may make us hold or look at."""
 
-    max_message: Size = _key("16MiB", description="Longest message; longer ends the session.")
-    max_inflated: Size = _key("64MiB", description="Longest payload after decode.")
-    max_control_bytes: Size = _key(512, description="Longest payload the dialect looks at.")
+    max_message: Size = _key(
+        "16MiB", description="Longest message; longer ends the session.", le=MESSAGE_MAX
+    )
+    max_inflated: Size = _key("64MiB", description="Longest payload after decode.", le=MESSAGE_MAX)
+    max_control_bytes: Size = _key(
+        512, description="Longest payload the dialect looks at.", le=CONTROL_MAX
+    )
 
 
 class TlsTable(Table):
@@ -214,7 +309,23 @@ class TlsTable(Table):
 class ConnectionKeys(Table):
     """Keys of ``[defaults]`` and of every ``[[connection]]``."""
 
-    headers: dict[str, str] = Field({}, description="Sent with the handshake.")
+    headers: dict[str, str | SecretTable] = Field({}, description="Sent with the handshake.")
+    secrets: dict[str, SecretTable] = Field({}, description="Given to the login function.")
+    login: str | None = Field(None, description="package.module:function, called before each dial.")
+    proxy: str | SecretTable | None = Field(None, description="http:// or socks5:// URL.")
+    socket: SocketTable = Field(SocketTable(), description="The TCP connection.")
+    ready: Matcher | None = Field(
+        None, description="Wait for such a message before anything is sent."
+    )
+    ack: AckTable | None = Field(None, description="Answers to subscriptions.")
+    outbound: OutboundTable | None = Field(None, description="Limit on what is sent.")
+    subscribe_template: str | None = Field(
+        None, description="Message for topics; holds ${topics} or ${topic}, may hold ${seq}."
+    )
+    unsubscribe_template: str | None = Field(None, description="Likewise, to end them.")
+    topics_per_message: int = Field(
+        100, ge=1, le=COUNT_MAX, description="Topics in one message at most."
+    )
     subprotocols: list[str] = Field([], description="Offered in the handshake.")
     engine: Literal["auto", "websockets"] = Field("auto", description="WebSocket engine.")
     compression: bool = Field(False, description="Offer permessage-deflate.")
@@ -224,6 +335,10 @@ class ConnectionKeys(Table):
         description="Compression inside messages, for matching only: none, gzip, zlib, deflate.",
     )
     server_ping: list[ServerPingTable] = Field([], description="Pings of the exchange to answer.")
+    server_heartbeat: ServerHeartbeatTable | None = Field(
+        None, description="Heartbeat message of the exchange."
+    )
+    liveness: LivenessTable = Field(LivenessTable(), description="Silence of the exchange.")
     tls: TlsTable = Field(TlsTable(), description="TLS.")
     heartbeat: HeartbeatTable | Literal[False] = Field(
         HeartbeatTable(), description="Pings to the exchange; false: none; a number: the interval."
@@ -247,6 +362,7 @@ class ConnectionTable(ConnectionKeys):
     url: str = Field(description="ws:// or wss://.")
     exchange: str | None = Field(None, description="A built-in profile.")
     subscribe: list[str] = Field([], description="Messages sent when the session is open.")
+    topics: list[str] = Field([], description="Put into subscribe_template.")
 
 
 class FleetTable(Table):
@@ -261,12 +377,12 @@ class FleetTable(Table):
 class SimulatorTable(Table):
     """An exchange of our own in a process beside the fleet, for demos and tests."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(9350, ge=1, le=65535, description="Port to listen on.")
     rate: float = Field(
         20.0, gt=0, le=200_000, description="Messages a second per session.", strict=False
     )
-    seed: int = Field(1, ge=0, description="Of everything random in it.")
+    seed: int = Field(1, ge=0, le=SEED_MAX, description="Of everything random in it.")
     answer_delay: DurationOrZero = _key(0, description="Added to every answer.")
 
 
@@ -277,6 +393,9 @@ class Document(Table):
     fleet: FleetTable = Field(FleetTable(), description="The fleet as a whole.")
     defaults: ConnectionKeys = Field(ConnectionKeys(), description="For every connection.")
     connection: list[ConnectionTable] = Field(min_length=1, description="One table a stream.")
+    budget: dict[str, BudgetTable] = Field(
+        {}, description="Connect budgets by host; default 5, one more each second; loopback: none."
+    )
     simulator: SimulatorTable | None = Field(None, description="The embedded exchange.")
 
 

@@ -1,27 +1,96 @@
-"""From a validated ``[[connection]]`` table to the spec a worker is given."""
+"""What is written for a connection, merged into one table; and that, once validated, as the spec
+that its worker is given.
+"""
 
+import ipaddress
 import re
+from typing import Any
+from urllib.parse import urlsplit
 
+from shm.directory import BUDGET_DIRECTORY, user_directory
 from supervisor import fleet_model as model
+from supervisor.toml_positions import Path
 from worker.spec import (
     SECOND_NS,
+    AckSpec,
+    BudgetSpec,
     ConnectionSpec,
     CrashLoopSpec,
     HangSpec,
     HeartbeatSpec,
     LimitsSpec,
+    LivenessSpec,
     Match,
     MatchKind,
+    OutboundLimit,
     PublishSpec,
     ReconnectSpec,
     RestartSpec,
+    Secret,
+    ServerHeartbeat,
     ServerPing,
+    SubscribeSpec,
 )
 
+# ``false`` switches these off without forgetting what is written of them below.
+SWITCHES = ("heartbeat", "crash_loop")
+# These are one value each, though they may be written as a table.
+MATCHERS = ("pong_matcher", "ready", "match", "error")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 # Comparisons joined by || of which each names the literal: a payload without it matches none.
 _COMPARISON = re.compile(r"\s*[\w.]+\s*==\s*'([^'\\]+)'\s*")
 _BARE_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+def merge(levels: list[dict[str, Any]], at: Path = ()) -> dict[str, Any]:
+    """Return tables merged key by key; a later one goes above an earlier one."""
+    keys = dict.fromkeys(key for level in levels for key in level)
+    return {key: _top([le[key] for le in levels if key in le], (*at, key)) for key in keys}
+
+
+def _top(values: list[Any], at: Path) -> Any:
+    """Return what the values of one key, the lowest first, come to."""
+    tables: list[dict[str, Any]] = []
+    is_off, is_capped = False, False
+    for value in values:
+        is_off = value is False and at[-1] in SWITCHES
+        if is_off:
+            continue
+        if at == ("heartbeat",) and _is_number(value):
+            tables.append({"interval": value})
+            is_capped = True
+        elif isinstance(value, dict) and not _is_one_value(at):
+            tables.append(value)
+            is_capped = is_capped and not value.keys() & {"interval", "timeout"}
+        else:
+            tables = []
+            last = value
+    if is_off:
+        return False
+    if not tables:
+        return last
+    merged = tables[0] if len(tables) == 1 else merge(tables, at)
+    return merged | {"timeout": _capped(merged)} if is_capped else merged
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_one_value(at: Path) -> bool:
+    """Return whether a table at this place is one value: a matcher or a secret."""
+    return (
+        at[-1] in MATCHERS or at == ("proxy",) or (len(at) == 2 and at[0] in ("headers", "secrets"))
+    )
+
+
+def _capped(beat: dict[str, Any]) -> Any:
+    """Return a heartbeat's timeout, or its interval if that is shorter."""
+    timeout = beat.get("timeout", model.HeartbeatTable.model_fields["timeout"].default)
+    try:
+        return min(timeout, beat["interval"], key=model.duration_ns)
+    except ValueError:  # told when the shape is checked
+        return timeout
 
 
 def is_function(matcher: str) -> bool:
@@ -29,21 +98,35 @@ def is_function(matcher: str) -> bool:
     return _FUNCTION.fullmatch(matcher) is not None
 
 
-def connection_spec(table: model.ConnectionTable) -> ConnectionSpec:
-    """Return the spec of a table that passed every check."""
+def connection_spec(
+    table: model.ConnectionTable, budgets: dict[str, model.BudgetTable]
+) -> ConnectionSpec:
+    """Return the spec of a table that passed every check; ``budgets`` of the file, by host."""
     return ConnectionSpec(
         name=table.name,
         url=table.url,
         exchange=table.exchange or "",
-        subscribe=tuple(table.subscribe),
-        headers=tuple(table.headers.items()),
+        subscribe=_subscribe(table),
+        headers=tuple((name, _maybe_secret(value)) for name, value in table.headers.items()),
         subprotocols=tuple(table.subprotocols),
         compression=table.compression,
         decode=table.decode,
         server_ping=tuple(
             ServerPing(match=_match(rule.match), reply=rule.reply) for rule in table.server_ping
         ),
+        server_heartbeat=_server_heartbeat(table.server_heartbeat),
         tls_ca=table.tls.ca,
+        proxy=None if table.proxy is None else _maybe_secret(table.proxy),
+        source_address=table.socket.source_address,
+        login=table.login,
+        secrets=tuple((name, _secret(value)) for name, value in table.secrets.items()),
+        outbound=_outbound(table.outbound),
+        budget=_budget(table.url, budgets),
+        liveness=LivenessSpec(
+            max_silence_ns=table.liveness.max_silence or 0,
+            data_silence_ns=table.liveness.data_silence or 0,
+            first_data_timeout_ns=table.liveness.first_data_timeout or 0,
+        ),
         heartbeat=_heartbeat(table.heartbeat),
         reconnect=_reconnect(table.reconnect),
         restart=_restart(table.restart),
@@ -77,7 +160,75 @@ def _heartbeat(table: model.HeartbeatTable | bool) -> HeartbeatSpec | None:
         application=table.use_application_ping,
         pong_matcher=None if matcher is None else _match(matcher, function_allowed=True),
         pong_id=table.pong_id,
+        misses=table.misses,
     )
+
+
+def _subscribe(table: model.ConnectionTable) -> SubscribeSpec:
+    ack = table.ack
+    return SubscribeSpec(
+        messages=tuple(table.subscribe),
+        topics=tuple(dict.fromkeys(table.topics)),
+        template=table.subscribe_template or "",
+        cancel_template=table.unsubscribe_template or "",
+        topics_per_message=table.topics_per_message,
+        ready=None if table.ready is None else _match(table.ready),
+        ack=None
+        if ack is None
+        else AckSpec(
+            match=_match(ack.match),
+            error=None if ack.error is None else _match(ack.error),
+            timeout_ns=ack.timeout,
+        ),
+    )
+
+
+def _server_heartbeat(table: model.ServerHeartbeatTable | None) -> ServerHeartbeat | None:
+    if table is None:
+        return None
+    return ServerHeartbeat(
+        match=_match(table.match), max_gap_ns=table.max_gap, idle_only=table.idle_only
+    )
+
+
+def _outbound(table: model.OutboundTable | None) -> OutboundLimit | None:
+    return None if table is None else OutboundLimit(messages=table.messages, per_ns=table.per)
+
+
+def _budget(url: str, budgets: dict[str, model.BudgetTable]) -> BudgetSpec | None:
+    host = urlsplit(url).hostname or ""
+    table = budgets.get(host)
+    if table is None:
+        if is_loopback(host):
+            return None
+        table = model.BudgetTable()
+    return BudgetSpec(
+        directory=str(user_directory() / BUDGET_DIRECTORY),
+        host=host,
+        connects=table.connects,
+        per_ns=table.per,
+        concurrent=table.concurrent,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine by its very name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _secret(table: model.SecretTable) -> Secret:
+    if table.env is not None:
+        return Secret(kind="env", value=table.env)
+    if table.file is not None:
+        return Secret(kind="file", value=table.file)
+    return Secret(kind="credential", value=table.credential or "")
+
+
+def _maybe_secret(value: str | model.SecretTable) -> str | Secret:
+    return value if isinstance(value, str) else _secret(value)
 
 
 def _match(matcher: model.Matcher, *, function_allowed: bool = False) -> Match:
@@ -114,6 +265,9 @@ def _reconnect(table: model.ReconnectTable) -> ReconnectSpec:
         reset_after_ns=table.reset_after,
         connect_timeout_ns=table.connect_timeout,
         close_timeout_ns=table.close_timeout,
+        address_timeout_ns=table.address_timeout,
+        max_attempts=table.max_attempts,
+        refusals=tuple(table.refusals),
     )
 
 

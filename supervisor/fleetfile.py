@@ -9,58 +9,44 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
-import jmespath
-from jmespath.exceptions import JMESPathError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from supervisor import fleet_model as model
-from supervisor.errors import FleetError
-from supervisor.fleet_spec import connection_spec, is_function
+from supervisor.errors import Fault, FleetFileError
+from supervisor.fleet_relations import (
+    KeyPath,
+    budget_relations,
+    fleet_relations,
+    relations,
+    simulator_relations,
+)
+from supervisor.fleet_spec import connection_spec, merge
 from supervisor.listener import PATH_BYTES_MAX
-from supervisor.toml_positions import line_numbers, line_of
+from supervisor.toml_positions import dotted, find, holds, line_numbers, line_of
+from worker.endpoints import data_socket
 from worker.profiles import PROFILES
 from worker.spec import ConnectionSpec
 
-KeyPath = tuple[str | int, ...]
-PING_BODY_MAX = 125  # RFC 6455 section 5.5
-RING_MIN, RING_MAX = 1024, 1 << 20
+T = TypeVar("T", bound=BaseModel)
+__all__ = ["Fault", "Fleet", "FleetFileError", "SimulatorSpec", "load"]
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with a file. ``key`` is a dotted path, empty for the whole file."""
-
-    file: str
-    line: int
-    key: str
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}: "
-        key = f"{self.key}: " if self.key else ""
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{where}{key}{self.message}{hint}"
-
-
-class FleetFileError(FleetError):
-    """A fleet.toml that cannot be run; ``faults`` holds everything that is wrong with it."""
-
-    exit_code = 5
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__(faults)
-        self.faults = faults
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.faults))
+FILE_BYTES_MAX = 16 * 1024 * 1024
+DIGITS_MAX = 4300  # sys.set_int_max_str_digits
+# What pydantic calls the arms of a union, and what an operator calls them.
+ARMS = {
+    "HeartbeatTable": "a table",
+    "CrashLoopTable": "a table",
+    "TextMatch": "a table {text = ...}",
+    "SecretTable": "a table {env = ...}, {file = ...} or {credential = ...}",
+    "str": "text",
+    "literal[False]": "false",
+}
+TABLE_WANTED = ("model_type", "model_attributes_type", "dict_type")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,30 +77,51 @@ def load(path: Path) -> Fleet:
 
     Raises:
         FleetFileError: If anything is wrong with it; all faults are told at once.
+        DirectoryRefused: If FEEDWARDEN_SHM names no directory.
 
     """
     text = _read(path)
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"\(at line (\d+)", str(error))
-        line = int(found[1]) if found else len(text.splitlines()) or 1
-        raise FleetFileError((Fault(str(path), line, "", f"not valid TOML: {error}"),)) from None
-    return _Reading(path, text, raw).fleet()
+        return _Reading(path, text, _parsed(path, text)).fleet()
+    except RecursionError:
+        raise _refusal(path, 0, "is nested too deeply") from None
+
+
+def _refusal(path: Path, line: int, message: str, hint: str = "") -> FleetFileError:
+    return FleetFileError((Fault(str(path), line, "", message, hint),))
 
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        fault = Fault(str(path), 1, "", f"cannot be read: {error.strerror}")
+        raise _refusal(path, 0, f"cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL in the path
+        raise _refusal(path, 0, "is no path") from None
+    if len(raw) > FILE_BYTES_MAX:
+        raise _refusal(path, 0, f"has more than {FILE_BYTES_MAX >> 20} MiB")
+    try:
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        fault = Fault(str(path), 1, "", f"is not UTF-8: byte {error.start} is invalid")
-    else:
-        if text.strip():
-            return text
-        fault = Fault(str(path), 1, "", "is empty", "start from deploy/fleet.example.toml")
-    raise FleetFileError((fault,))
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _refusal(path, line, f"is not UTF-8: byte {error.start} is invalid") from None
+    if not text.strip():
+        raise _refusal(path, 0, "is empty", "start from deploy/fleet.example.toml")
+    return text
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"\(at line (\d+)", str(error))
+        line = int(found[1]) if found else text.rstrip().count("\n") + 1
+        raise _refusal(path, line, f"not valid TOML: {error}") from None
+    except ValueError:  # Python's bound on the digits of an integer, which tomllib does not catch
+        number = re.search(rf"[0-9](?:_?[0-9]){{{DIGITS_MAX}}}", text)
+        line = text.count("\n", 0, number.start()) + 1 if number else 0
+        raise _refusal(path, line, f"holds an integer of more than {DIGITS_MAX} digits") from None
 
 
 class _Reading:
@@ -129,27 +136,36 @@ class _Reading:
         """Return the fleet, or raise with all faults."""
         merged = self._merged()
         document = self._validated(merged)
-        if document is not None:
-            fleet = self._checked(document)
-            if not self._faults:
-                return fleet
-        raise FleetFileError(tuple(sorted(self._faults.values(), key=lambda f: (f.line, f.key))))
+        name, runtime_dir = self._premises(merged)
+        self._check_relations(merged, runtime_dir)
+        if document is None or self._faults:
+            faults = sorted(self._faults.values(), key=lambda fault: (fault.line, fault.key))
+            raise FleetFileError(tuple(faults))
+        return Fleet(
+            name=name,
+            file=self._path,
+            runtime_dir=runtime_dir,
+            connections=tuple(
+                connection_spec(table, document.budget) for table in document.connection
+            ),
+            simulator=_simulator(document.simulator),
+        )
 
     def _fault(self, path: KeyPath, message: str, hint: str = "") -> None:
         source = self._source(path)
-        key = "".join(
-            f"[{part}]" if isinstance(part, int) else f".{part}" for part in source
-        ).lstrip(".")
         line = line_of(self._lines, source)
-        fault = Fault(str(self._path), line, key, message, hint)
-        self._faults[(line, key, message)] = fault
+        fault = Fault(str(self._path), line, dotted(source), message, hint)
+        self._faults[(line, fault.key, message)] = fault
 
     def _source(self, path: KeyPath) -> KeyPath:
         """Return where a key of a merged connection was written: in it, or in the defaults."""
-        if path[:1] != ("connection",) or len(path) < 3 or path in self._lines:
+        if path[:1] != ("connection",) or len(path) < 3:
             return path
-        in_defaults = ("defaults", *path[2:])
-        return in_defaults if in_defaults in self._lines else path
+        own = find(self._raw, path[:2])
+        inner = path[2:]
+        if holds(own, inner) or holds(_profile_of(own), inner):
+            return path
+        return ("defaults", *inner) if holds(self._raw.get("defaults"), inner) else path
 
     # Merging ---------------------------------------------------------------------------------
 
@@ -158,25 +174,21 @@ class _Reading:
         connections, defaults = raw.get("connection"), raw.get("defaults", {})
         if not isinstance(connections, list) or not isinstance(defaults, dict):
             return raw
-        defaults = _normal(defaults)
         merged = []
         for index, table in enumerate(connections):
-            if not isinstance(table, dict):
+            if isinstance(table, dict):
+                self._check_profile(index, table.get("exchange"))
+                merged.append(merge([defaults, _profile_of(table), table]))
+            else:
                 merged.append(table)
-                continue
-            profile = self._profile(index, table.get("exchange"))
-            merged.append(_merge(_merge(defaults, profile), _normal(table)))
-        return raw | {"connection": merged, "defaults": defaults}
+        return raw | {"connection": merged, "defaults": merge([defaults])}
 
-    def _profile(self, index: int, name: object) -> dict[str, Any]:
-        if not isinstance(name, str):
-            return {}
-        if name in PROFILES:
-            return PROFILES[name].table
-        close = difflib.get_close_matches(name, PROFILES, 1)
+    def _check_profile(self, index: int, name: object) -> None:
+        if not isinstance(name, str) or name in PROFILES:
+            return
+        close = difflib.get_close_matches(name[: model.SHOWN_MAX], PROFILES, 1)
         hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(PROFILES)}"
-        self._fault(("connection", index, "exchange"), f"unknown profile {name!r}", hint)
-        return {}
+        self._fault(("connection", index, "exchange"), f"unknown profile {model.shown(name)}", hint)
 
     # Shape -----------------------------------------------------------------------------------
 
@@ -184,191 +196,150 @@ class _Reading:
         try:
             return model.Document.model_validate(merged)
         except ValidationError as error:
-            for details in error.errors():
-                self._tell(details)
+            self._tell_all(merged, error.errors(include_url=False))
             return None
 
-    def _tell(self, details: ErrorDetails) -> None:
-        path = _file_path(details["loc"])
-        kind = details["type"]
-        if kind == "literal_error" and details["loc"][-1] != path[-1]:
-            return  # the other arm of "a table, or false"; the table's own faults say more
+    def _tell_all(self, merged: dict[str, Any], errors: list[ErrorDetails]) -> None:
+        misfits: dict[KeyPath, list[str]] = {}
+        for details in errors:
+            path, arm = _file_path(merged, details["loc"])
+            if arm and arm == details["loc"][-1]:
+                misfits.setdefault(path, []).append(ARMS[arm])
+            else:
+                self._tell(path, details)
+        for path, wanted in misfits.items():
+            value = find(merged, path)
+            if not isinstance(value, dict):  # of a table, its own faults say more
+                words = " or ".join(dict.fromkeys(wanted))
+                self._fault(path, f"must be {words}, got {model.shown(value)}")
+
+    def _tell(self, path: KeyPath, details: ErrorDetails) -> None:
+        kind, value = details["type"], model.shown(details["input"])
         if kind == "extra_forbidden":
-            close = difflib.get_close_matches(str(path[-1]), _keys_beside(path), 1)
-            hint = f'did you mean "{close[0]}"?' if close else ""
-            self._fault(path, "unknown key", hint)
+            wrong = str(path[-1])[: model.SHOWN_MAX]
+            close = difflib.get_close_matches(wrong, _keys_beside(path), 1)
+            self._fault(path, "unknown key", f'did you mean "{close[0]}"?' if close else "")
         elif kind == "missing":
             self._fault(path, "is missing")
+        elif kind in TABLE_WANTED:
+            self._fault(path, f"must be a table, got {value}")
         else:
             message = details["msg"].removeprefix("Value error, ")
-            got = "" if kind == "value_error" else f", got {details['input']!r:.80}"
+            got = "" if kind == "value_error" else f", got {value}"
             self._fault(path, message[0].lower() + message[1:] + got)
 
     # Relations -------------------------------------------------------------------------------
 
-    def _checked(self, document: model.Document) -> Fleet:
-        name = document.fleet.name or _name_of(self._path)
+    def _premises(self, merged: dict[str, Any]) -> tuple[str, Path]:
+        """Return the fleet's name and runtime directory, stand-ins if they cannot be told."""
+        table = _valid(model.FleetTable, merged.get("fleet", {}))
+        if table is None:
+            return "x", Path("/x")
+        for path, message in fleet_relations(table):
+            self._fault(("fleet", *path), message)
+        name = table.name or _name_of(self._path)
         if name is None:
             self._fault(
                 ("fleet", "name"),
                 f"the file's name {self._path.stem!r} is no fleet name",
                 "set fleet.name: lower-case letters, digits and '-', at most 48",
             )
-        runtime_dir = _runtime_dir(document.fleet.runtime_dir, name or "x")
+        elif table.name is None:
+            for _path, message in fleet_relations(model.FleetTable(name=name)):
+                self._fault(("fleet", "name"), f"the file's name: {message}", "set fleet.name")
+        try:
+            return name or "x", _runtime_dir(table.runtime_dir, name or "x")
+        except (RuntimeError, ValueError, OSError) as error:  # ~ of nobody, no working directory
+            self._fault(("fleet", "runtime_dir"), f"is no path: {error}")
+            return name or "x", Path("/x")
+
+    def _check_relations(self, merged: dict[str, Any], runtime_dir: Path) -> None:
+        """Check every table that has its shape, whatever the others are like."""
         seen: dict[str, int] = {}
-        for index, table in enumerate(document.connection):
+        for index, raw in enumerate(_list_of(merged.get("connection"))):
             at: KeyPath = ("connection", index)
-            if table.name in seen:
-                first = line_of(self._lines, ("connection", seen[table.name], "name"))
-                self._fault((*at, "name"), f"{table.name!r} is already used on line {first}")
-            seen.setdefault(table.name, index)
-            self._check_path(at, runtime_dir, table.name)
-            for path, message in _relations(table):
-                self._fault(at + path, message)
-        specs = () if self._faults else tuple(map(connection_spec, document.connection))
-        return Fleet(
-            name=name or "",
-            file=self._path,
-            runtime_dir=runtime_dir,
-            connections=specs,
-            simulator=_simulator(document.simulator),
-        )
+            table = _valid(model.ConnectionTable, raw)
+            name = table.name if table is not None else find(raw, ("name",))
+            if isinstance(name, str):
+                if name in seen:
+                    first = line_of(self._lines, ("connection", seen[name], "name"))
+                    self._fault(
+                        (*at, "name"), f"{model.shown(name)} is already used on line {first}"
+                    )
+                seen.setdefault(name, index)
+            if table is not None:
+                self._check_path(at, runtime_dir, table.name)
+                for path, message in relations(table):
+                    self._fault(at + path, message)
+        budgets = merged.get("budget")
+        for host in budgets if isinstance(budgets, dict) else ():
+            for _path, message in budget_relations(host):
+                self._fault(("budget", host), message)
+        simulator = _valid(model.SimulatorTable, merged.get("simulator"))
+        if simulator is not None:
+            for path, message in simulator_relations(simulator):
+                self._fault(("simulator", *path), message)
 
     def _check_path(self, at: KeyPath, runtime_dir: Path, name: str) -> None:
-        length = len(os.fsencode(runtime_dir / "data" / f"{name}.sock"))
+        length = len(os.fsencode(data_socket(runtime_dir, name)))
         if length > PATH_BYTES_MAX:
             self._fault(
                 (*at, "name"),
-                f"its socket's path under {runtime_dir} has {length} bytes, at most "
-                f"{PATH_BYTES_MAX} are possible",
+                f"its socket's path under {model.shown(str(runtime_dir))} has {length} bytes, at "
+                f"most {PATH_BYTES_MAX} are possible",
                 "choose a shorter name or fleet.runtime_dir",
             )
 
 
-def _relations(table: model.ConnectionTable) -> Iterator[tuple[KeyPath, str]]:
-    yield from _url_faults(table.url)
-    if isinstance(table.heartbeat, model.HeartbeatTable):
-        for key, message in _heartbeat_faults(table.heartbeat):
-            yield ("heartbeat", key), message
-    for index, rule in enumerate(table.server_ping):
-        if isinstance(rule.match, str) and (message := _jmespath_fault(rule.match)):
-            yield ("server_ping", index, "match"), message
-    if table.publish.key is not None and (message := _jmespath_fault(table.publish.key)):
-        yield ("publish", "key"), message
-    ring = table.publish.stats.ring
-    if not RING_MIN <= ring <= RING_MAX or ring & (ring - 1):
-        yield (
-            ("publish", "stats", "ring"),
-            f"must be a power of two of {RING_MIN} to {RING_MAX}, got {ring}",
-        )
-    if table.hang.timeout <= table.hang.warn_after:
-        yield ("hang", "timeout"), "must be above hang.warn_after"
-    for name, times in (("reconnect", table.reconnect), ("restart", table.restart)):
-        if times.max_delay < times.initial_delay:
-            yield (name, "max_delay"), f"must not be below {name}.initial_delay"
-        if times.reset_after < times.stable_after:
-            yield (name, "reset_after"), f"must not be below {name}.stable_after"
+def _profile_of(table: Any) -> dict[str, Any]:
+    name = table.get("exchange") if isinstance(table, dict) else None
+    return PROFILES[name].table if isinstance(name, str) and name in PROFILES else {}
 
 
-def _url_faults(url: str) -> Iterator[tuple[KeyPath, str]]:
+def _list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _valid(table: type[T], value: Any) -> T | None:
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        yield ("url",), f"is not a URL: {error}"
-        return
-    if parts.scheme not in ("ws", "wss"):
-        yield ("url",), f"must begin with ws:// or wss://, got {url!r:.80}"
-    elif not parts.hostname or port == 0:
-        yield ("url",), f"names no host to connect to, got {url!r:.80}"
-    elif parts.fragment:
-        yield ("url",), "must not have a fragment (RFC 6455 section 3)"
-    elif not url.isascii() or any(character.isspace() for character in url):
-        yield ("url",), "must be ASCII without spaces; write others as %XX"
+        return table.model_validate(value)
+    except ValidationError:
+        return None
 
 
-def _heartbeat_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
-    application = beat.use_application_ping
-    if application and beat.use_ws_ping:
-        yield "use_application_ping", "excludes use_ws_ping; set use_ws_ping = false"
-    if not application and not beat.use_ws_ping:
-        yield "use_ws_ping", "one kind of ping must be on; heartbeat = false turns both off"
-    if application and beat.payload is None:
-        yield "payload", "is missing: an application ping must say what to send"
-    if application and beat.pong_matcher is None:
-        yield "pong_matcher", "is missing: an application ping must know its answer"
-    if not application and beat.payload is not None:
-        length = len(beat.payload.encode())
-        if length > PING_BODY_MAX:
-            yield "payload", f"a PING body has at most {PING_BODY_MAX} bytes, got {length}"
-    if application and beat.pong_id is None and beat.timeout > beat.interval:
-        yield (
-            "timeout",
-            "must not be above interval: without pong_id only one ping can be outstanding",
-        )
-    matcher = beat.pong_matcher
-    is_expression = isinstance(matcher, str) and not is_function(matcher)
-    if is_expression and (message := _jmespath_fault(str(matcher))):
-        yield "pong_matcher", message
-    if beat.pong_id is not None and (message := _jmespath_fault(beat.pong_id)):
-        yield "pong_id", message
-
-
-def _jmespath_fault(expression: str) -> str:
-    try:
-        jmespath.compile(expression)
-    except JMESPathError as error:
-        position = getattr(error, "lex_position", None)
-        where = f" at position {position}" if position is not None else ""
-        return f"is no JMESPath expression{where}: {str(error).splitlines()[0]}"
-    return ""
-
-
-def _normal(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table with a scalar heartbeat written out: the interval, and a timeout that fits."""
-    beat = table.get("heartbeat")
-    if isinstance(beat, bool) or not isinstance(beat, int | float):
-        return table
-    return table | {"heartbeat": {"interval": beat, "timeout": min(10, beat)}}
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        former = merged.get(key)
-        # A matcher is one value though it may be written as a table.
-        if isinstance(former, dict) and isinstance(value, dict) and key != "pong_matcher":
-            merged[key] = _merge(former, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _file_path(location: tuple[int | str, ...]) -> KeyPath:
-    """Return a fault's path without the names pydantic adds for the arms of a union."""
-    arms = {"HeartbeatTable", "CrashLoopTable", "TextMatch", "str", "literal[False]"}
-    return tuple(part for part in location if part not in arms)
+def _file_path(merged: Any, location: tuple[int | str, ...]) -> tuple[KeyPath, str]:
+    """Return a fault's path in the file, and the arm of a union that pydantic put into it last."""
+    path: KeyPath = ()
+    arm, here = "", merged
+    for part in location:
+        if part in ARMS and not (isinstance(here, dict) and part in here):
+            arm = str(part)
+            continue
+        path += (part,)
+        here = find(here, (part,))
+    return path, arm
 
 
 def _keys_beside(path: KeyPath) -> list[str]:
     """Return the keys that the table of a path knows."""
-    here: Any = model.Document
-    for part in path[:-1]:
-        if isinstance(part, int):
-            continue
-        if not (isinstance(here, type) and issubclass(here, BaseModel)):
+    here: type[BaseModel] | None = model.Document
+    parts = (part for part in path[:-1] if isinstance(part, str))
+    for part in parts:
+        field = here.model_fields.get(part) if here is not None else None
+        if field is None:
             return []
-        field = here.model_fields.get(part)
-        here = _table_of(field.annotation) if field is not None else None
+        here = _table_of(field.annotation)
+        if getattr(field.annotation, "__origin__", None) is dict:
+            next(parts, None)  # a key that the operator chose
     return list(here.model_fields) if here is not None else []
 
 
 def _table_of(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    for candidate in candidates:
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+    """Return the table that an annotation allows, alone, in a union, a list or a dict."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_table_of(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((table for table in inner if table is not None), None)
 
 
 def _name_of(path: Path) -> str | None:
@@ -376,6 +347,7 @@ def _name_of(path: Path) -> str | None:
 
 
 def _runtime_dir(configured: str | None, name: str) -> Path:
+    """Raises RuntimeError for the ~ of a user that there is not."""
     if configured is not None:
         return Path(configured).expanduser().absolute()
     if runtime := os.environ.get("RUNTIME_DIRECTORY"):  # systemd.exec(5)

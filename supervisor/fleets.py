@@ -3,13 +3,14 @@
 import difflib
 import fnmatch
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 from shm.directory import fleet_directories
 from shm.errors import SegmentError
 from supervisor.errors import NoSuchConnection, NoSuchFleet
-from supervisor.registry import FILE_NAME, RegistryView
+from supervisor.registry import FILE_NAME, RegistryView, Slot
 
 
 def find(wanted: str | None, *, running: bool) -> Path:
@@ -26,16 +27,33 @@ def find(wanted: str | None, *, running: bool) -> Path:
     """
     found: dict[str, list[Path]] = {}
     for directory in fleet_directories():
-        if not (directory / FILE_NAME).exists() or (running and not is_supervised(directory)):
+        if not _has_table(directory) or (running and not is_supervised(directory)):
             continue
         found.setdefault(directory.name, []).append(directory)
     names = tuple(sorted(found))
     if wanted is None and len(names) == 1:
         wanted = names[0]
     if wanted is None or wanted not in found:
-        raise NoSuchFleet(wanted, names)
+        raise NoSuchFleet(wanted, names, _without_supervisor(wanted) if running else ())
     # Our own user's fleet before another's of the same name.
-    return min(found[wanted], key=lambda path: path.stat().st_uid != os.geteuid())
+    return min(found[wanted], key=_is_anothers)
+
+
+def _has_table(directory: Path) -> bool:
+    return os.path.exists(directory / FILE_NAME)  # False, too, where we may not look
+
+
+def _is_anothers(directory: Path) -> bool:
+    try:
+        return directory.stat().st_uid != os.geteuid()
+    except OSError:  # it ended this moment
+        return True
+
+
+def _without_supervisor(wanted: str | None) -> tuple[str, ...]:
+    """Return the fleets that are there and have no supervisor."""
+    there = {path.name for path in fleet_directories() if _has_table(path)}
+    return tuple(sorted(name for name in there if wanted in (None, name)))
 
 
 def select(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -64,3 +82,33 @@ def is_supervised(directory: Path) -> bool:
             return registry.supervisor_alive()
     except (SegmentError, FileNotFoundError):
         return False
+
+
+def opened(directory: Path) -> RegistryView:
+    """
+    Return the table of the fleet of a directory.
+
+    Raises:
+        NoSuchFleet: If the fleet ended this moment.
+        SegmentError: If the file is not a table of this version.
+
+    """
+    try:
+        return RegistryView.open(directory)
+    except FileNotFoundError:
+        raise NoSuchFleet(directory.name, ()) from None
+
+
+def slots_of(registry: RegistryView, directory: Path) -> list[Slot]:
+    """
+    Return every slot of a fleet's table.
+
+    Raises:
+        SegmentError: If a number in it is none that a supervisor writes.
+
+    """
+    try:
+        return registry.slots()
+    except (ValueError, IndexError, OverflowError, struct.error) as error:
+        why = f"holds what no supervisor writes ({error}); run the fleet again"
+        raise SegmentError(directory / FILE_NAME, why) from error

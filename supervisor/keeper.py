@@ -12,18 +12,16 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
-from shm.errors import SegmentError
-from shm.layout import Word
-from shm.view import EventRecord, StatsView
+from supervisor.errors import FleetError
+from supervisor.household import Household, describe
 from supervisor.liveness import Liveness, Verdict
 from supervisor.registry import ExitRecord, Slot
-from supervisor.restart import NO_PROCESS, State, WorkerLife
+from supervisor.restart import State, WorkerLife
 from supervisor.restart_facts import (
     Announce,
     Down,
@@ -37,41 +35,15 @@ from supervisor.restart_facts import (
     Tick,
     Up,
 )
+from supervisor.worker_memory import Heard, WorkerMemory
 from worker.announcement import NOT_RELAYED, Announcement, EventKind, Origin
+from worker.endpoints import spec_file
 from worker.linux import signal_name
 from worker.spec import Assignment, ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
 
 STATUS_WAIT_S = 0.05  # how long a seen death waits for the zygote's word on how it came
-EVENTS_A_SCAN_MAX = 256
-
-
-class EventSink(Protocol):
-    """Where announcements go; ``supervisor.bus.Bus`` is one."""
-
-    def publish(
-        self,
-        announcement: Announcement,
-        origin: Origin,
-        *,
-        wall_ns: int | None = None,
-        monotonic_ns: int | None = None,
-    ) -> None:
-        """Publish one event."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Household:
-    """What every keeper of a fleet shares. ``spawn`` takes name, incarnation and a memfd."""
-
-    fleet: str
-    runtime_dir: Path
-    shm_dir: Path
-    pid: int
-    start_ticks: int
-    events: EventSink
-    spawn: Callable[[str, int, int], None]
 
 
 class RelayedBody(msgspec.Struct):
@@ -105,7 +77,6 @@ class Keeper:
         self.spec = spec
         self.life = WorkerLife(spec)
         self.liveness = Liveness(spec.hang)
-        self.incarnation = 0
         self.pid = 0
         self._household = household
         self._write_slot = write_slot
@@ -115,13 +86,12 @@ class Keeper:
         self._armed_ns: int | None = None
         self._death_timer: asyncio.TimerHandle | None = None
         self._waiting_signals: list[str] = []
-        self._view = self._open_segment()
-        self._events_read = 0
+        self._memory = WorkerMemory(household.shm_dir, spec.name)
+        self._asked_ns: int | None = None
+        self._told_late = False  # of a changed specification
         self._slot: Slot | None = None
         self._exit: ExitRecord | None = None
-        if self._view is not None:  # of an earlier life: we go on counting, its events are told
-            self.incarnation = self._view.epoch
-            self._events_read = self._view.words[Word.EVENT_PUBLISH]
+        self.incarnation = self._memory.epoch  # of an earlier life: we go on counting
 
     # Facts in, requests out ------------------------------------------------------------------
 
@@ -168,23 +138,33 @@ class Keeper:
             supervisor_start_ticks=self._household.start_ticks,
             spec=self.spec,
         )
-        memory = os.memfd_create(f"assignment-{self.spec.name}", os.MFD_CLOEXEC)
+        self._asked_ns = time.monotonic_ns()
         try:
-            os.write(memory, msgspec.msgpack.encode(assignment))
-            self._household.spawn(self.spec.name, self.incarnation, memory)
-        finally:
-            os.close(memory)
+            memory = os.memfd_create(f"assignment-{self.spec.name}", os.MFD_CLOEXEC)
+            try:
+                os.write(memory, msgspec.msgpack.encode(assignment))
+                self._household.spawn(self.spec.name, self.incarnation, memory)
+            finally:
+                os.close(memory)
+        except (OSError, FleetError) as error:
+            # Later, for the life is in the middle of a step.
+            self._loop.call_soon(self.spawn_failed, str(error))
 
     def _signal(self, name: str) -> None:
         if self._pidfd == -1:
             # The fork is on its way: the process gets this as soon as it has a pidfd.
-            self._waiting_signals.append(name)
+            if name not in self._waiting_signals:
+                self._waiting_signals.append(name)
             return
-        with contextlib.suppress(ProcessLookupError):
+        try:
             signal.pidfd_send_signal(self._pidfd, signal.Signals[name])
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            log.error("cannot signal connection=%s signal=%s error=%s", self.spec.name, name, error)
 
     def _announce(self, announcement: Announcement) -> None:
-        log.info("%s", describe(self.spec.name, self.pid, announcement))
+        log.info("%s", describe(announcement, self.spec.name, self.pid))
         self._household.events.publish(announcement, self._origin())
 
     def _origin(self) -> Origin:
@@ -195,11 +175,23 @@ class Keeper:
             pid=self.pid,
         )
 
+    def respecify(self, spec: ConnectionSpec) -> None:
+        """Have another subscription; a living worker takes it over without a new session."""
+        self.spec = spec
+        path = spec_file(self._household.shm_dir, spec.name)
+        fresh = path.with_name(f".{path.name}.tmp")
+        fresh.write_bytes(msgspec.msgpack.encode(spec))
+        fresh.rename(path)
+        if self.life.state is State.RUNNING:
+            self._signal("SIGUSR1")
+        else:  # one that is being forked has the old one, and a signal before it listens is death
+            self._told_late = True
+
     # Birth and death -------------------------------------------------------------------------
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """The zygote forked our process; the keeper owns ``pidfd`` from here."""
-        self.pid, self._pidfd = pid, pidfd
+        self.pid, self._pidfd, self._asked_ns = pid, pidfd, None
         self._loop.add_reader(pidfd, self._dead)
         self.handle(Spawned())
         for name in self._waiting_signals:
@@ -208,12 +200,25 @@ class Keeper:
 
     def spawn_failed(self, error: str) -> None:
         """The fork was refused, or the zygote ended with the request."""
+        if not self.spawning:  # told twice
+            return
+        self._asked_ns = None
         self.handle(SpawnFailed(error))
 
     @property
     def spawning(self) -> bool:
         """Whether a fork has been asked for and not been answered."""
-        return self.life.state not in NO_PROCESS and self._pidfd == -1
+        return self._asked_ns is not None
+
+    @property
+    def asked_ns(self) -> int | None:
+        """Since when an answer to a fork is awaited, CLOCK_MONOTONIC."""
+        return self._asked_ns
+
+    def kill(self) -> None:
+        """SIGKILL the process, whatever the life says: everything ends."""
+        if self._pidfd != -1:
+            self._signal("SIGKILL")
 
     def _dead(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -248,40 +253,26 @@ class Keeper:
 
     def relay(self) -> None:
         """Publish what the worker wrote into its event ring since the last time."""
-        if self._view is not None:
-            self._relay_from(self._view)
-        if self._view is None or self._view.replaced():
-            former, self._view = self._view, self._open_segment()
-            if former is not None:
-                former.close()
-            if self._view is not None:
-                self._relay_from(self._view)
+        self._memory.listen(self._hear)
+        # Of an earlier life, if it could not be opened before: a successor must count on.
+        self.incarnation = max(self.incarnation, self._memory.epoch)
 
-    def _open_segment(self) -> StatsView | None:
-        with contextlib.suppress(SegmentError, FileNotFoundError):
-            return StatsView.open(self._household.shm_dir, self.spec.name)
-        return None
+    def _hear(self, heard: Heard) -> None:
+        try:
+            self._relay_one(heard)
+        except (ValueError, msgspec.MsgspecError) as error:  # of a worker gone mad
+            log.warning("event not understood connection=%s error=%s", self.spec.name, error)
 
-    def _relay_from(self, view: StatsView) -> None:
-        published = view.words[Word.EVENT_PUBLISH]
-        if published == self._events_read:
-            return
-        if published < self._events_read:  # a segment that could not go on with its predecessor
-            self._events_read = 0
-        records, lapped = view.events(self._events_read, EVENTS_A_SCAN_MAX)
-        if lapped:
-            log.warning("events lost: %d connection=%s", lapped, self.spec.name)
-        for record in records:
-            self._events_read = record.seq
-            self._relay_one(record, view)
-
-    def _relay_one(self, record: EventRecord, view: StatsView) -> None:
+    def _relay_one(self, heard: Heard) -> None:
+        record = heard.record
         kind = EventKind(record.kind)
-        current = view.epoch == self.incarnation
-        if current:
+        if heard.epoch == self.incarnation:
             match kind:
                 case EventKind.READY:
                     self.handle(Ready())
+                    if self._told_late:
+                        self._told_late = False
+                        self._signal("SIGUSR1")
                 case EventKind.UP:
                     self.handle(Up(), record.monotonic_ns)
                 case EventKind.DOWN:
@@ -292,19 +283,19 @@ class Keeper:
         announcement = Announcement(
             kind=kind, cause=body.cause, detail=body.detail, delay_s=body.delay_s
         )
-        origin = replace(self._origin(), incarnation=view.epoch, pid=view.pid)
-        log.info("%s", describe(self.spec.name, view.pid, announcement))
+        origin = replace(self._origin(), incarnation=heard.epoch, pid=heard.pid)
+        log.info("%s", describe(announcement, self.spec.name, heard.pid))
         self._household.events.publish(
             announcement, origin, wall_ns=record.wall_ns, monotonic_ns=record.monotonic_ns
         )
 
     def judge(self, now_ns: int) -> Verdict | None:
         """Return the verdict on the worker's stamp; ``None`` while it has not stamped."""
-        view = self._view
-        if self.life.state is not State.RUNNING or view is None or view.epoch != self.incarnation:
+        stamp_ns = self._memory.stamp_ns(self.incarnation)
+        if self.life.state is not State.RUNNING or stamp_ns is None:
             return None
         before = self.liveness.verdict
-        verdict = self.liveness.judge(now_ns, view.words[Word.LIVENESS_NS])
+        verdict = self.liveness.judge(now_ns, stamp_ns)
         if before is Verdict.FRESH and verdict is not Verdict.FRESH:
             age_s = round(self.liveness.age_ns / 1e9, 3)
             self._announce(Announcement(kind=EventKind.HUNG, detail={"age_s": age_s}))
@@ -340,9 +331,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of the worker's segment and descriptors; the worker is left as it is."""
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+        self._memory.close()
         for timer in (self._timer, self._death_timer):
             if timer is not None:
                 timer.cancel()
@@ -350,16 +339,3 @@ class Keeper:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-
-
-def describe(name: str, pid: int, announcement: Announcement) -> str:
-    """Return one log line of an event: what, who, and the facts as key=value."""
-    facts = [announcement.kind.label, f"connection={name}"]
-    if pid:
-        facts.append(f"pid={pid}")
-    if announcement.cause:
-        facts.append(f"cause={announcement.cause}")
-    facts += [f"{key}={value}" for key, value in announcement.detail.items()]
-    if announcement.delay_s is not None:
-        facts.append(f"delay_s={announcement.delay_s:.3f}")
-    return " ".join(facts)

@@ -1,42 +1,57 @@
 """Launch: the ``run`` verb from a fleet file to an exit code.
 
 Order matters: everything that can be refused is refused before anything is started, and what is
-started is ended in reverse.
+started is ended in reverse. Signals are noted and stderr is made harmless before all that.
 """
 
 import asyncio
 import contextlib
 import importlib.metadata
-import logging
-import sys
 from pathlib import Path
 
-from supervisor.arbiter import Arbiter
+from supervisor import descriptors
+from supervisor.arbiter import OK, Arbiter
 from supervisor.check import refuse_if_too_large
 from supervisor.errors import ForeignSupervisor
 from supervisor.exchange_process import ExchangeProcess
 from supervisor.fleetfile import Fleet, load
 from supervisor.premises import Premises
-
-log = logging.getLogger("supervisor.launch")
+from supervisor.quiet_logging import say, unstoppable
+from supervisor.stop_signals import StopSignals
 
 
 def run(path: Path) -> int:
     """
     Run the fleet of a file in the foreground; return the exit code.
 
+    Afterwards stop signals are ignored: the process is expected to end.
+
     Raises:
         FleetError: If the file, the machine, a directory or another supervisor forbids it.
 
     """
-    refuse_foreign_supervisor()
-    fleet = load(path)
-    refuse_if_too_large(fleet)
+    descriptors.open_missing()
+    with unstoppable(), StopSignals() as signals:
+        refuse_foreign_supervisor()
+        fleet = load(path)
+        descriptors.prepare(len(fleet.connections))
+        refuse_if_too_large(fleet)
+        return _run(fleet, signals)
+
+
+def _run(fleet: Fleet, signals: StopSignals) -> int:
     with contextlib.ExitStack() as stack:
+        if signals.asked:
+            return OK
         premises = stack.enter_context(Premises(fleet))
+        exchange = None
         if fleet.simulator is not None:
-            stack.enter_context(ExchangeProcess(fleet.simulator))
-        return asyncio.run(Arbiter.run_fleet(fleet, premises, lambda: _say_ready(fleet)))
+            exchange = ExchangeProcess(fleet.simulator, lambda: bool(signals.asked))
+            stack.enter_context(exchange)
+        if signals.asked:
+            return OK
+        main = Arbiter.run_fleet(fleet, premises, signals, exchange, lambda: _say_ready(fleet))
+        return asyncio.run(main)
 
 
 def refuse_foreign_supervisor() -> None:
@@ -47,4 +62,4 @@ def refuse_foreign_supervisor() -> None:
 
 
 def _say_ready(fleet: Fleet) -> None:
-    print(f"READY {fleet.name} {len(fleet.connections)} workers", file=sys.stderr, flush=True)
+    say(f"READY {fleet.name} {len(fleet.connections)} workers")

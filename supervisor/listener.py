@@ -4,6 +4,8 @@ libzmq's own ``ipc://`` bind unlinks whatever stands at the path, a foreign regu
 Here the socket is bound beside the path and renamed over it, and only over a socket.
 """
 
+import contextlib
+import errno
 import os
 import socket
 import stat
@@ -14,6 +16,7 @@ from supervisor.errors import RuntimeDirectoryRefused
 # Subscribers of a worker that is away wait in this queue (128 of them were seen to come back
 # within 4 ms; with a queue of 4 it took 44 ms).
 BACKLOG = 128
+OF_THE_SYSTEM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 PATH_BYTES_MAX = 107  # sun_path of unix(7), less the final NUL
 
 
@@ -27,7 +30,7 @@ def listen(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
     Raises:
         RuntimeDirectoryRefused: If something that is no socket stands at ``path``, or nobody could
             connect to it because it is too long.
-        OSError: If the path cannot be written.
+        OSError: If the system has no socket or descriptor to give.
 
     """
     length = len(os.fsencode(path))
@@ -39,7 +42,17 @@ def listen(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
         )
     check_replaceable(path)
     beside = path.with_name(f".{os.getpid()}")  # short: it must fit where the path fits
-    beside.unlink(missing_ok=True)
+    try:
+        beside.unlink(missing_ok=True)
+        return _bind(path, beside, kind)
+    except OSError as error:
+        if error.errno in OF_THE_SYSTEM:
+            raise
+        mend = "mend that, or choose another fleet.runtime_dir"
+        raise RuntimeDirectoryRefused(path, f"cannot bind: {error.strerror}", mend) from error
+
+
+def _bind(path: Path, beside: Path, kind: int) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         bound.bind(str(beside))
@@ -49,7 +62,8 @@ def listen(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
         beside.rename(path)
     except OSError:
         bound.close()
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise
     return bound
 

@@ -1,23 +1,30 @@
 """Orders: the verbs that change something, given to the supervisor and, if asked, waited for."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
-from shm.errors import SegmentError
+from supervisor.commands import absolute
 from supervisor.control import Order, Verb, send_order
-from supervisor.errors import FleetError
-from supervisor.fleets import find, select
-from supervisor.registry import RegistryView, Slot
+from supervisor.errors import FleetError, NoSuchFleet, NoSuchSignal
+from supervisor.fleets import find, opened, select, slots_of
+from supervisor.registry import Slot
 from supervisor.status import gather
+from worker.endpoints import CONTROL
 
 REPLY_TIMEOUT_S = 5.0
 POLL_S = 0.05
 
 
 class OrderRefused(FleetError):
-    """The supervisor did not take the order; the text is its own."""
+    """The supervisor did not take the order; text and exit code are its own."""
+
+    def __init__(self, error: str, code: int = 1) -> None:
+        super().__init__(error)
+        self.exit_code = code
 
 
 class TimedOut(FleetError):
@@ -33,6 +40,8 @@ def give(
     fleet: str | None,
     wait_s: float = 0,
     signal_name: str = "SIGKILL",
+    file: Path | None = None,
+    dry_run: bool = False,
 ) -> int:
     """
     Give one order; with ``wait_s`` above 0 return only when it has come true.
@@ -45,11 +54,16 @@ def give(
 
     """
     shm_dir = find(fleet, running=True)
-    with RegistryView.open(shm_dir) as registry:
-        before = {slot.name: slot for slot in registry.slots()}
-        control = Path(registry.runtime_dir) / "control.sock"
+    with opened(shm_dir) as registry:
+        before = {slot.name: slot for slot in slots_of(registry, shm_dir)}
+        control = registry.runtime_dir / CONTROL
     names = select(patterns, list(before)) if patterns else []
-    order = Order(verb, tuple(names), signal_name.upper())
+    signal_wanted = full_signal_name(signal_name)
+    order = Order(verb, tuple(names), signal_wanted, absolute(file), dry_run)
+    if verb == "kill":
+        for name in names:
+            if not before[name].pid:
+                print(f"{name}: no process, nothing to kill", file=sys.stderr)
     reply = send_order(control, order, REPLY_TIMEOUT_S)
     if reply is None:
         raise TimedOut(
@@ -57,10 +71,27 @@ def give(
             "it may be stopped or hung (supervisor status tells its pid)"
         )
     if reply.error:
-        raise OrderRefused(reply.error)
+        raise OrderRefused(reply.error, reply.code)
+    for line in reply.lines:
+        print(line)
     if wait_s:
         _wait(verb, shm_dir, {name: before[name] for name in names}, wait_s)
     return 0
+
+
+def full_signal_name(wanted: str) -> str:
+    """
+    Return ``SIGSTOP`` for "SIGSTOP", "stop" or "19".
+
+    Raises:
+        NoSuchSignal: If there is none of that name or number.
+
+    """
+    name = wanted.upper()
+    for signal in Signals:
+        if name in (signal.name, signal.name.removeprefix("SIG"), str(signal.value)):
+            return signal.name
+    raise NoSuchSignal(wanted)
 
 
 def _wait(verb: Verb, shm_dir: Path, before: dict[str, Slot], wait_s: float) -> None:
@@ -75,12 +106,17 @@ def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot]) -> list[str]:
     """Return the names for which the order has not come true; the fleet's for a shutdown."""
     try:
         rows = {row["name"]: row for row in gather(shm_dir).document["connections"]}
-    except (SegmentError, FileNotFoundError):
+    except NoSuchFleet:
         return []  # the fleet has ended, and everything ordered with it
     if verb == "shutdown":
         return [shm_dir.name]
     come_true = COME_TRUE[verb]
-    return [name for name, slot in before.items() if not come_true(rows[name], slot)]
+    gone = verb in ("stop", "kill")  # from the table: another run of the fleet, without them
+    return [
+        name
+        for name, slot in before.items()
+        if not (come_true(rows[name], slot) if name in rows else gone)
+    ]
 
 
 COME_TRUE: dict[Verb, Callable[[dict[str, Any], Slot], bool]] = {

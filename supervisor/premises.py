@@ -2,30 +2,41 @@
 
 ``shm_dir`` is named by the fleet alone and ``runtime_dir`` by the configuration, so both carry a
 lock: one against a second ``run`` of the fleet, one against another fleet told to use the same
-runtime directory. Everything below is ours only while both are held.
+runtime directory. Everything below is ours only while both are held, and even then only what is
+known to be: what stands in the way and is not ours is refused before anything is made.
 """
 
 import contextlib
-import fcntl
-import json
-import os
-import stat
-from collections.abc import Iterator
+import re
+import socket
 from pathlib import Path
 
-from shm.directory import fleet_directory, make_private
-from shm.errors import DirectoryRefused, SegmentError
-from shm.segment import is_locked
-from shm.stats import SUFFIX as STATS_SUFFIX
-from supervisor.errors import AlreadyRunning, RuntimeDirectoryRefused
-from supervisor.fleetfile import Fleet
-from supervisor.registry import FILE_NAME as REGISTRY_FILE
+import msgspec
 
-LOCK = "feedwarden.lock"
-STACK_SUFFIX = ".stack"
-LOCK_BYTES_MAX = 4096
-DATA = "data"
-SOCKETS = ("events.sock", "control.sock", "wake.sock", "zygote.sock")
+from shm.directory import fleet_directory
+from shm.errors import SegmentError
+from shm.process import start_ticks
+from shm.segment_lock import check_ours, is_locked
+from shm.stats import SUFFIX as STATS_SUFFIX
+from shm.stats import stats_path
+from supervisor import ownership
+from supervisor.errors import RuntimeDirectoryRefused
+from supervisor.fleetfile import Fleet
+from supervisor.lock import LOCK, locked
+from supervisor.registry import FILE_NAME as REGISTRY_FILE
+from worker.endpoints import CONTROL, DATA, EVENTS, WAKE, ZYGOTE, data_socket, spec_file, stack_file
+from worker.spec import ConnectionSpec
+
+__all__ = ["LOCK", "Premises"]
+
+KINDS = {
+    EVENTS: socket.SOCK_STREAM,
+    CONTROL: socket.SOCK_STREAM,
+    WAKE: socket.SOCK_DGRAM,
+    ZYGOTE: socket.SOCK_SEQPACKET,
+}
+UNFINISHED = re.compile(r"\.[^/]+\.[0-9]+\.tmp")  # shm.segment.create, before the rename
+HELPERS_MAX = 64
 
 
 class Premises:
@@ -43,6 +54,8 @@ class Premises:
         self.shm_dir = fleet_directory(fleet.name)
         self._names = tuple(connection.name for connection in fleet.connections)
         self._stack = contextlib.ExitStack()
+        self._helpers: list[tuple[int, int]] = []
+        self._former_helpers: list[tuple[int, int]] = []
 
     def __enter__(self) -> "Premises":
         """
@@ -50,25 +63,64 @@ class Premises:
 
         Raises:
             AlreadyRunning: If another process holds a lock; the text names it.
-            RuntimeDirectoryRefused: If a directory or lock file is not ours to use.
+            RuntimeDirectoryRefused: If a directory or a file in it is not ours to use.
 
         """
         try:
-            self._stack.enter_context(locked(self.shm_dir, self.fleet))
-            self._stack.callback(self._clear_shm)
-            self._stack.enter_context(locked(self.runtime_dir, self.fleet))
-            self._stack.callback(self._clear_runtime)
-            (self.runtime_dir / DATA).mkdir(mode=0o700, exist_ok=True)
-            self._sweep()
-        except DirectoryRefused as error:
+            self._open()
+        except BaseException as error:
             self._stack.close()
-            raise RuntimeDirectoryRefused(
-                error.path, error.why, "remove it, or choose another fleet.runtime_dir"
-            ) from error
-        except BaseException:
-            self._stack.close()
+            if isinstance(error, SegmentError):
+                mend = "remove it, or choose another fleet.runtime_dir"
+                raise RuntimeDirectoryRefused(error.path, error.why, mend) from error
+            if isinstance(error, OSError):
+                place = Path(error.filename or self.runtime_dir)
+                why = error.strerror or str(error)
+                mend = "make room, or choose another fleet.runtime_dir"
+                raise RuntimeDirectoryRefused(place, why, mend) from error
             raise
         return self
+
+    def _open(self) -> None:
+        self._stack.enter_context(locked(self.shm_dir, self.fleet))
+        self._lock = self._stack.enter_context(locked(self.runtime_dir, self.fleet))
+        former_names = self._lock.former_names()
+        names = tuple(dict.fromkeys((*self._names, *former_names)))
+        # Dead ones too: their workers may live, and hold listeners that carry their number.
+        self._helpers = self._lock.former_pairs("zygotes")
+        ours = {pid for pid, _ticks in self._helpers}
+        former_pid = self._lock.former.get("pid")
+        self._refuse_foreign(ours | ({former_pid} if isinstance(former_pid, int) else set()))
+        self._former_helpers = list(self._helpers)
+        self._lock.note(names=names, zygotes=self._helpers)
+        # From here on everything below these names is ours, of this life or the one before.
+        data = self.runtime_dir / DATA
+        data_ours = self._lock.former.get("data_created") is True or not data.exists()
+        self._lock.note(data_created=data_ours)
+        data.mkdir(mode=0o700, exist_ok=True)
+        if data_ours:
+            self._stack.callback(_remove_directory, data)
+        self._stack.callback(self._clear_runtime, names)
+        self._stack.callback(self._clear_shm)
+        self._sweep(former_names)
+
+    def _refuse_foreign(self, ours: set[int]) -> None:
+        """Raise for anything that stands where something of ours must be and is not ours."""
+        for path in (
+            self.shm_dir / REGISTRY_FILE,
+            *(stats_path(self.shm_dir, name) for name in self._names),
+        ):
+            try:
+                check_ours(path)
+            except SegmentError as error:
+                why = error.why.removesuffix("; move it away")
+                raise RuntimeDirectoryRefused(path, why, "move it away") from error
+        ownership.check_private_directory(self.runtime_dir / DATA)
+        for name, kind in KINDS.items():
+            ownership.check_socket(self.runtime_dir / name, kind, ours)
+        for name in self._names:
+            ownership.check_socket(self.data_socket(name), socket.SOCK_STREAM, ours)
+            ownership.check_stack(stack_file(self.runtime_dir, name))
 
     def __exit__(self, *_exception: object) -> None:
         self._stack.close()
@@ -76,138 +128,94 @@ class Premises:
     @property
     def events_socket(self) -> Path:
         """The fleet's event endpoint."""
-        return self.runtime_dir / "events.sock"
+        return self.runtime_dir / EVENTS
 
     @property
     def control_socket(self) -> Path:
         """Where the command line sends its orders."""
-        return self.runtime_dir / "control.sock"
+        return self.runtime_dir / CONTROL
 
     @property
     def wake_socket(self) -> Path:
         """Where workers say that they have written an event."""
-        return self.runtime_dir / "wake.sock"
+        return self.runtime_dir / WAKE
 
     @property
     def zygote_socket(self) -> Path:
         """Where the zygote is reached."""
-        return self.runtime_dir / "zygote.sock"
+        return self.runtime_dir / ZYGOTE
 
     def data_socket(self, name: str) -> Path:
         """The data endpoint of a connection."""
-        return self.runtime_dir / DATA / f"{name}.sock"
+        return data_socket(self.runtime_dir, name)
 
-    def _sweep(self) -> None:
-        """Remove segments of connections that are no longer configured, unless still in use."""
+    # Helpers of this life and the one before ---------------------------------------------------
+
+    @property
+    def former_helpers(self) -> list[tuple[int, int]]:
+        """The earlier life's fork helpers, dead or alive, each pid and start ticks."""
+        return self._former_helpers
+
+    def note_helper(self, pid: int) -> None:
+        """Write a fork helper down, so that the next life finds it should this one be killed."""
+        self._helpers = [*self._helpers, (pid, start_ticks(pid))][-HELPERS_MAX:]
+        with contextlib.suppress(OSError):  # a full file system: it is then found by nobody
+            self._lock.note(zygotes=self._helpers)
+
+    # Sweeping and clearing ---------------------------------------------------------------------
+
+    def _sweep(self, former_names: list[str]) -> None:
+        """Remove what killed processes left, and what belongs to connections now gone."""
+        for name in {*former_names, *self._names}:  # what an earlier life changed is over
+            _remove_spec(spec_file(self.shm_dir, name))
         for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"):
             if path.name.removesuffix(STATS_SUFFIX) not in self._names:
-                self._remove_segment(path)
-
-    def _remove_segment(self, path: Path) -> None:
-        with contextlib.suppress(SegmentError, FileNotFoundError):  # foreign: left alone
-            if not is_locked(path):
-                path.unlink()
+                _remove_segment(path)
+        self._remove_unfinished()
+        for path in [*self.runtime_dir.glob(".*"), *(self.runtime_dir / DATA).glob(".*")]:
+            if path.name[1:].isdigit() and not start_ticks(int(path.name[1:])):
+                for kind in set(KINDS.values()):  # a listener that was not yet renamed
+                    ownership.remove_socket(path, kind)
+        for name in former_names:
+            if name not in self._names:
+                ownership.remove_stack(stack_file(self.runtime_dir, name))
+                ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM)
 
     def _clear_shm(self) -> None:
-        for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"):
-            self._remove_segment(path)
-        (self.shm_dir / REGISTRY_FILE).unlink(missing_ok=True)
-
-    def _clear_runtime(self) -> None:
-        data = self.runtime_dir / DATA
-        for path in [*(self.runtime_dir / name for name in SOCKETS), *data.glob("*.sock")]:
-            with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISSOCK(path.lstat().st_mode):
-                    path.unlink()
         for name in self._names:
-            (self.runtime_dir / f"{name}{STACK_SUFFIX}").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something of somebody else's is in it
-            data.rmdir()
+            _remove_spec(spec_file(self.shm_dir, name))
+        for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"):
+            _remove_segment(path)
+        self._remove_unfinished()
+        _remove_segment(self.shm_dir / REGISTRY_FILE)
+
+    def _remove_unfinished(self) -> None:
+        for path in self.shm_dir.glob(".*.tmp"):
+            if UNFINISHED.fullmatch(path.name):
+                _remove_segment(path, finished=False)
+
+    def _clear_runtime(self, names: tuple[str, ...]) -> None:
+        for name, kind in KINDS.items():
+            ownership.remove_socket(self.runtime_dir / name, kind)
+        for name in names:
+            ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM)
+            ownership.remove_stack(stack_file(self.runtime_dir, name))
 
 
-@contextlib.contextmanager
-def locked(directory: Path, fleet: str) -> Iterator[None]:
-    """
-    Hold ``directory``, created 0700 if need be; afterwards remove it if it was created for a fleet.
-
-    The lock is flock(2) on a file in it: the kernel drops it on any death. The file remembers that
-    the directory was ours to create, so that the start after a crash still ends in removal.
-
-    Raises:
-        AlreadyRunning: If somebody else holds it.
-        RuntimeDirectoryRefused: If the lock file is not a regular file of ours.
-        DirectoryRefused: If the directory is not ours.
-
-    """
-    while True:
-        created = not directory.exists()
-        make_private(directory)
-        path = directory / LOCK
-        descriptor = _open_lock(path)
-        if descriptor is not None and _take(descriptor, path, fleet):
-            break
-    content = _read_lock(descriptor)
-    try:
-        created = created or content.get("created") is True
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "created": created}).encode(), 0)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        if created:
-            _remove_empty(directory)
-        os.close(descriptor)
+def _remove_segment(path: Path, *, finished: bool = True) -> None:
+    """Remove a segment that nobody holds. An unfinished one has no magic yet, so none is asked."""
+    with contextlib.suppress(SegmentError, OSError):  # foreign: left alone
+        if not is_locked(path, finished=finished):
+            path.unlink()
 
 
-def _open_lock(path: Path) -> int | None:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:  # the last owner removed the directory this moment
-        return None
-    except OSError as error:
-        raise RuntimeDirectoryRefused(
-            path, f"the lock file cannot be opened ({error.strerror})", "move it away"
-        ) from error
-    status = os.fstat(descriptor)
-    ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-    if not ours or (status.st_size and not _read_lock(descriptor)):
-        os.close(descriptor)
-        raise RuntimeDirectoryRefused(path, "it is not a lock file of ours", "move it away")
-    return descriptor
+def _remove_spec(path: Path) -> None:
+    """Remove a specification that was left for a living worker."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        msgspec.msgpack.decode(path.read_bytes(), type=ConnectionSpec)
+        path.unlink()
 
 
-def _take(descriptor: int, path: Path, fleet: str) -> bool:
-    """Return whether the file that is now locked is still the one at the path."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = _holder(descriptor)
-        os.close(descriptor)
-        raise AlreadyRunning(fleet, path, pid) from None
-    with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
-            return True
-    os.close(descriptor)
-    return False
-
-
-def _holder(descriptor: int) -> int:
-    pid = _read_lock(descriptor).get("pid")
-    return pid if isinstance(pid, int) else 0
-
-
-def _read_lock(descriptor: int) -> dict[str, object]:
-    """Return what the owner wrote; nothing if it died before it wrote, or the file is not ours."""
-    try:
-        content = json.loads(os.pread(descriptor, LOCK_BYTES_MAX, 0))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _remove_empty(directory: Path) -> None:
-    """Remove a directory and its ``feedwarden*`` parent, each only if empty."""
-    with contextlib.suppress(OSError):
-        directory.rmdir()
-        if directory.parent.name.startswith("feedwarden"):
-            directory.parent.rmdir()
+def _remove_directory(path: Path) -> None:
+    with contextlib.suppress(OSError):  # something of somebody else's is in it
+        path.rmdir()

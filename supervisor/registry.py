@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shm import segment
-from shm.errors import SegmentError
+from shm.errors import SegmentError, SegmentTruncated
 from shm.layout import HEADER_BYTES, SegmentKind, layout_hash
 from shm.ordering import order_point, register_writer
+from shm.process import start_ticks
 from supervisor.restart import State
 from worker.announcement import Announcement, EventKind
-from worker.linux import start_ticks
 
 FILE_NAME = "registry"
 
@@ -122,6 +122,11 @@ def unpack(record: bytes) -> Slot:
     )
 
 
+def _words_end(whole: memoryview) -> int:
+    """Return where the last whole word ends: a cast refuses anything else."""
+    return len(whole) // VERSION_BYTES * VERSION_BYTES
+
+
 def _text(field: bytes) -> str:
     return field.rstrip(b"\0").decode("utf-8", "replace")
 
@@ -139,9 +144,10 @@ class Registry:
         self._segment = owned
         self._memory = owned.memory
         self.epoch = owned.header.incarnation
+        self._packed: dict[int, bytes] = {}  # every slot as last stored
         whole = memoryview(owned.memory)
         self._words = whole[HEADER_BYTES : HEADER_BYTES + 64].cast("q")
-        self._versions = whole[SLOTS_OFFSET:].cast("q")
+        self._versions = whole[SLOTS_OFFSET : _words_end(whole)].cast("q")
         whole.release()
 
     @classmethod
@@ -173,10 +179,29 @@ class Registry:
         )
         registry = cls(owned)
         registry._describe(runtime_dir, names)
-        segment.publish(owned, temporary)
+        try:
+            segment.publish(owned, temporary)
+        except BaseException:
+            registry.close()
+            temporary.unlink(missing_ok=True)
+            raise
         return registry
 
+    def _mend(self) -> None:
+        """
+        Write the table anew if somebody cut its file.
+
+        Touching what was cut off would be SIGBUS, so this comes before every store.
+        """
+        if not self._segment.truncated():
+            return
+        self._segment.mend()
+        self._describe(*self._described)
+        for index, packed in self._packed.items():
+            self._store(index, packed)
+
     def _describe(self, runtime_dir: Path, names: list[str]) -> None:
+        self._described = runtime_dir, names
         words = self._words
         words[WORD_EPOCH], words[WORD_PID] = self.epoch, os.getpid()
         words[WORD_START_TICKS] = start_ticks(os.getpid())
@@ -186,20 +211,25 @@ class Registry:
 
     def slot_writer(self, index: int) -> Callable[[Slot], None]:
         """Return the function that stores slot ``index``."""
-        version_index = index * SLOT_BYTES // VERSION_BYTES
-        start = SLOTS_OFFSET + index * SLOT_BYTES + VERSION_BYTES
 
         def write(slot: Slot) -> None:
-            packed = pack(slot)
-            version = self._versions[version_index]
-            self._versions[version_index] = version + 1
-            self._memory[start : start + RECORD.size] = packed
-            self._versions[version_index] = version + 2
+            self._mend()
+            self._packed[index] = packed = pack(slot)
+            self._store(index, packed)
 
         return write
 
+    def _store(self, index: int, packed: bytes) -> None:
+        version_index = index * SLOT_BYTES // VERSION_BYTES
+        start = SLOTS_OFFSET + index * SLOT_BYTES + VERSION_BYTES
+        version = self._versions[version_index]
+        self._versions[version_index] = version + 1
+        self._memory[start : start + RECORD.size] = packed
+        self._versions[version_index] = version + 2
+
     def tick(self, now_ns: int) -> None:
         """Stamp that the supervisor's loop turns; CLOCK_MONOTONIC."""
+        self._mend()
         self._words[WORD_TICK_NS] = now_ns
 
     def close(self) -> None:
@@ -218,7 +248,7 @@ class RegistryView:
         self.epoch = mapped.header.incarnation
         whole = memoryview(mapped.memory)
         self._words = whole[HEADER_BYTES : HEADER_BYTES + 64].cast("q")
-        self._versions = whole[SLOTS_OFFSET:].cast("q")
+        self._versions = whole[SLOTS_OFFSET : _words_end(whole)].cast("q")
         whole.release()
         self.supervisor_pid = self._words[WORD_PID]
         raw = mapped.memory[RUNTIME_DIR_OFFSET : RUNTIME_DIR_OFFSET + RUNTIME_DIR.size]
@@ -235,7 +265,13 @@ class RegistryView:
 
         """
         path = shm_dir / FILE_NAME
-        return cls(segment.open_readonly(path, SegmentKind.REGISTRY, LAYOUT_HASH))
+        mapped = segment.open_readonly(path, SegmentKind.REGISTRY, LAYOUT_HASH, SLOTS_OFFSET)
+        view = cls(mapped)
+        slots = view._words[WORD_SLOTS]
+        if not 0 <= slots <= (mapped.header.total_bytes - SLOTS_OFFSET) // SLOT_BYTES:
+            view.close()
+            raise SegmentTruncated(path, f"has no room for the {slots} slots that it tells of")
+        return view
 
     @property
     def tick_ns(self) -> int:

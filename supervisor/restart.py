@@ -33,6 +33,7 @@ from worker.spec import ConnectionSpec
 
 SECOND_NS = 1_000_000_000
 ABORT_GRACE_NS = SECOND_NS // 2  # from SIGABRT (stack dump) to SIGKILL
+KILL_RETRY_NS = SECOND_NS  # from SIGKILL to another one: no state waits for ever
 SPAWN_RETRY_NS = 2 * SECOND_NS  # a refused fork is the machine's trouble, not the connection's
 JITTER = 0.25
 
@@ -51,6 +52,8 @@ class State(enum.Enum):
 
 # Codes with which a worker ends on purpose; they are restarted like a crash, only named apart.
 BY_CHOICE = frozenset({Exit.STOPPED, Exit.UNAVAILABLE, Exit.TEMPORARY})
+
+ASKS_TO_STOP = frozenset({"SIGTERM", "SIGINT", "SIGHUP"})
 
 NO_PROCESS = frozenset({State.STOPPED, State.BACKOFF, State.FAILED})
 
@@ -103,10 +106,11 @@ class WorkerLife:
         self.last_exit: Announcement | None = None
         self.deadline_ns: int | None = None
         self._replace = False  # a fresh process is wanted as soon as this one is gone
-        self._kill_cause = ""  # why we (or an operator) ended it, "" if it died by itself
+        self._kill_cause = ""  # why we ended it, "" if it died by itself
+        self._operator_signal = ""  # that may have ended it
+        self._killed = False  # SIGKILL was sent
         self._attempt = 0
         self._deaths: deque[int] = deque()
-        self._spawned_ns = 0
         self._up_since_ns: int | None = None
         self._longest_up_ns = -1
 
@@ -188,8 +192,7 @@ class WorkerLife:
     def _kill(self, signal: str) -> tuple[Action, ...]:
         if self.state in NO_PROCESS:
             return ()
-        if not self._kill_cause:
-            self._kill_cause = Cause.OPERATOR
+        self._operator_signal = signal
         return (_say(EventKind.KILL, Cause.OPERATOR, signal=signal), Signal(signal))
 
     # What happened ---------------------------------------------------------------------------
@@ -226,9 +229,9 @@ class WorkerLife:
                 return self._abort(now_ns, Cause.START_TIMEOUT)
             case State.STOPPING:
                 self._kill_cause = Cause.STOP_TIMEOUT
-                return self._kill_now(Cause.STOP_TIMEOUT)
+                return self._kill_now(now_ns, Cause.STOP_TIMEOUT)
             case State.KILLING:
-                return self._kill_now(self._kill_cause)
+                return self._kill_now(now_ns, self._kill_cause)
             case _:
                 return ()
 
@@ -240,7 +243,7 @@ class WorkerLife:
         detail = {"code": code} if code is not None else {"signal": signal} if signal else {}
         self.last_exit = Announcement(kind=EventKind.EXIT, cause=cause, detail=detail)
         planned = self._replace or not self.wanted
-        by_operator = self._kill_cause == Cause.OPERATOR
+        by_operator = cause == Cause.OPERATOR
         said: tuple[Action, ...] = (Announce(self.last_exit),)
         self._kill_cause = ""
         if not self.wanted:
@@ -274,7 +277,9 @@ class WorkerLife:
         if self._kill_cause:
             return self._kill_cause
         if signal is not None:
-            return Cause.SIGNAL
+            return Cause.OPERATOR if signal == self._operator_signal else Cause.SIGNAL
+        if code == Exit.STOPPED and self._operator_signal in ASKS_TO_STOP:
+            return Cause.OPERATOR
         if code is None:
             return Cause.UNKNOWN
         return Cause.EXIT if code in BY_CHOICE else Cause.CRASH
@@ -329,7 +334,8 @@ class WorkerLife:
 
     def _spawn(self, now_ns: int) -> tuple[Action, ...]:
         self.state = State.STARTING
-        self._spawned_ns = now_ns
+        self._replace, self._kill_cause, self._operator_signal = False, "", ""
+        self._killed = False
         self._longest_up_ns = -1
         self._up_since_ns = None
         self.deadline_ns = now_ns + min(self.spec.start_timeout_ns, self.spec.ready_timeout_ns)
@@ -349,11 +355,15 @@ class WorkerLife:
         return (
             _say(EventKind.KILL, cause, signal="SIGABRT", **detail),
             Signal("SIGABRT"),
+            Signal("SIGCONT"),  # a stopped one too must be able to write its stacks
         )
 
-    def _kill_now(self, cause: str) -> tuple[Action, ...]:
+    def _kill_now(self, now_ns: int, cause: str) -> tuple[Action, ...]:
+        again, self._killed = self._killed, True
         self.state = State.KILLING
-        self.deadline_ns = None
+        self.deadline_ns = now_ns + KILL_RETRY_NS
+        if again:
+            return (Signal("SIGKILL"),)
         return (_say(EventKind.KILL, cause, signal="SIGKILL"), Signal("SIGKILL"))
 
     def _rest(self) -> None:

@@ -3,54 +3,99 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
-STYLES = {
-    "up": "green",
-    "connecting": "yellow",
-    "starting": "yellow",
-    "stale": "yellow",
-    "stopping": "yellow",
-    "stopped": "dim",
-    "backoff": "red",
-    "crash_loop": "bold red",
-    "hung": "bold red",
-    "failed": "bold red",
+# SGR codes (console_codes(4)): what is well is green, what an operator must look at is red.
+COLOURS = {
+    "up": "32",
+    "connecting": "33",
+    "starting": "33",
+    "stale": "33",
+    "stopping": "33",
+    "stopped": "2",
+    "backoff": "31",
+    "crash_loop": "1;31",
+    "hung": "1;31",
+    "failed": "1;31",
 }
+HEADINGS = (
+    "CONNECTION", "STATE", "PID", "UPTIME", "RESTARTS", "MESSAGES", "LAST MSG", "RTT p50",
+    "RTT p99", "NOTE",
+)  # fmt: skip
+LEFT = {"CONNECTION", "STATE", "NOTE"}
+# What a narrow terminal goes without, in this order; the rest is never cut.
+DISPENSABLE = ("RTT p99", "MESSAGES", "RTT p50", "UPTIME", "RESTARTS", "LAST MSG", "PID")
+GAP = "  "
+SIGN_OLD_S = 2.0  # a loop that gave no sign for so long does not turn
+# What an exchange wrote must not reach the terminal as commands (ECMA-48: C0, DEL and C1).
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
-def status_table(document: dict[str, Any]) -> Table:
-    """Return one line a connection, worst first."""
-    supervisor = document["supervisor"]
-    rows = document["connections"]
-    up = sum(row["state"] == "up" for row in rows)
-    if supervisor["alive"]:
+def status_lines(document: dict[str, Any], width: int | None, *, colour: bool) -> list[str]:
+    """
+    Return a title and one line a connection.
+
+    Args:
+        document: Of ``status --json``.
+        width: Columns of the terminal; columns are left out until lines fit. ``None``: no limit.
+        colour: Whether to paint states.
+
+    """
+    rows = [_cells(row, document["supervisor"]["alive"]) for row in document["connections"]]
+    table = [dict(zip(HEADINGS, HEADINGS, strict=True)), *rows]
+    columns = list(HEADINGS)
+    for name in DISPENSABLE:
+        if width is None or _width(table, columns) <= width:
+            break
+        columns.remove(name)
+    lines = [_title(document)]
+    for cells in table:
+        widths = {name: max(len(line[name]) for line in table) for name in columns}
+        shown = [
+            cells[name].ljust(widths[name]) if name in LEFT else cells[name].rjust(widths[name])
+            for name in columns
+        ]
+        if colour and (code := COLOURS.get(cells["STATE"])):
+            shown[1] = f"\x1b[{code}m{shown[1]}\x1b[0m"
+        lines.append(GAP.join(shown).rstrip())
+    return lines
+
+
+def _width(table: list[dict[str, str]], columns: list[str]) -> int:
+    widths = [max(len(line[name]) for line in table) for name in columns]
+    return sum(widths) + len(GAP) * (len(columns) - 1)
+
+
+def _title(document: dict[str, Any]) -> str:
+    rows, supervisor = document["connections"], document["supervisor"]
+    wanted = sum(row["desired"] == "running" for row in rows)
+    up = sum(row["state"] in ("up", "stale") for row in rows)
+    stopped = f", {len(rows) - wanted} stopped" if wanted < len(rows) else ""
+    age_s = supervisor["tick_age_s"]
+    if supervisor["alive"] and age_s is not None and age_s > SIGN_OLD_S:
+        keeper = f"supervisor {supervisor['pid']} HUNG, no sign of it for {age(age_s)}"
+    elif supervisor["alive"]:
         keeper = f"supervisor {supervisor['pid']}"
-    else:
+    elif any(row["pid"] for row in rows):
         keeper = "supervisor DEAD, workers are on their own"
-    title = f"{document['fleet']}: {up} of {len(rows)} up, {keeper}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("CONNECTION", no_wrap=True)
-    table.add_column("STATE", no_wrap=True)
-    for heading in ("PID", "UPTIME", "RESTARTS", "MESSAGES", "LAST MSG", "RTT p50", "RTT p99"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("NOTE")
-    for row in rows:
-        rtt = row["rtt_ms"]
-        table.add_row(
-            row["name"],
-            Text(row["state"], STYLES[row["state"]]),
-            _or_dash(row["pid"], str),
-            _or_dash(row["uptime_s"], age),
-            str(row["restarts"]),
-            f"{row['messages']:,}",
-            _or_dash(row["last_message_age_s"], age),
-            _or_dash(rtt["p50"], milliseconds),
-            _or_dash(rtt["p99"], milliseconds),
-            _note(row),
-        )
-    return table
+    else:
+        keeper = "supervisor DEAD, its workers have ended"
+    return f"{document['fleet']}: {up} of {wanted} up{stopped}, {keeper}"
+
+
+def _cells(row: dict[str, Any], supervised: bool) -> dict[str, str]:
+    rtt = row["rtt_ms"]
+    cells = (
+        row["name"],
+        row["state"],
+        _or_dash(row["pid"], str),
+        _or_dash(row["uptime_s"], age),
+        str(row["restarts"]),
+        f"{row['messages']:,}",
+        _or_dash(row["last_message_age_s"], age),
+        _or_dash(rtt["p50"], milliseconds),
+        _or_dash(rtt["p99"], milliseconds),
+        plain(_note(row)) if supervised or row["pid"] else "nobody is there to start it",
+    )
+    return dict(zip(HEADINGS, cells, strict=True))
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -61,6 +106,8 @@ def _note(row: dict[str, Any]) -> str:
         last = row["last_exit"]
         how = last["signal"] or (f"code {last['code']}" if last["code"] is not None else "")
         notes.append(f"last exit: {last['cause']} {how}".rstrip())
+    if row["note"]:
+        notes.append(row["note"])
     return ", ".join(notes)
 
 
@@ -95,4 +142,9 @@ def event_line(event: dict[str, Any]) -> str:
     parts += facts
     if event["delay_s"] is not None:
         parts.append(f"delay_s={event['delay_s']:.3f}")
-    return " ".join(parts)
+    return plain(" ".join(parts))
+
+
+def plain(text: str) -> str:
+    """Return a text with control characters as ``\\x1b``."""
+    return text.translate(_CONTROLS)

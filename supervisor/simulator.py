@@ -8,11 +8,13 @@ Commands are plain HTTP on the same port (docs/simulator.md).
 import argparse
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -30,9 +32,12 @@ from supervisor.exchange_faults import KINDS, Fault, FaultBoard, FaultKind, spoi
 from worker.linux import set_process_name
 
 TICK_S = 0.004
+HALF_OPEN_CHECK_S = 0.1
 BATCH_MAX = 500
 BEHIND_MAX_S = 2.0  # what a stalled reader missed beyond this is skipped, and counted
 COMMANDS = "/-/"
+CONFIGURATION = 5
+RATE_MIN, RATE_MAX = 1e-6, 200_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +108,8 @@ class Exchanges:
             fault = Fault.parse(query)
         except ValueError as error:
             return 400, {"error": str(error), "kinds": KINDS}
+        if fault.path and fault.path not in EXCHANGES:
+            return 404, {"error": f"no path {fault.path!r}", "paths": sorted(EXCHANGES)}
         matching = [s for s in self.sessions.values() if fault.concerns(s.path, s.tag)]
         if fault.kind.is_lasting:
             self.faults.add(fault)
@@ -385,9 +392,14 @@ class Session(asyncio.Protocol):
         return bool(self._server.faults) and self._fault(kind) is not None
 
     def note_faults(self) -> None:
-        """Stop or resume reading, as a half-open peer does."""
-        if self._transport is not None and self._suffers(FaultKind.HALF_OPEN):
+        """Stop reading while half-open; look again from time to time whether that is over."""
+        if self._transport is None:
+            return
+        if self._suffers(FaultKind.HALF_OPEN):
             self._transport.pause_reading()
+            self._later(HALF_OPEN_CHECK_S, self.note_faults)
+        else:
+            self._transport.resume_reading()
 
     def suffer(self, fault: Fault) -> None:
         """Do at once what a fault of a moment says."""
@@ -418,13 +430,9 @@ async def serve(config: SimulatorConfig, lifeline: int | None) -> int:
         server = await loop.create_server(
             lambda: Session(exchanges), config.host, config.port, backlog=1024
         )
-    except OSError as error:
-        print(
-            f"simulator: cannot listen on {config.host}:{config.port}: {error.strerror}; "
-            "choose another port (0 takes any free one)",
-            file=sys.stderr,
-        )
-        return 1
+    except (OSError, ValueError) as error:  # ValueError: a host that can be none
+        print(f"simulator: {_cannot_listen(config, error)}", file=sys.stderr)
+        return CONFIGURATION
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     if lifeline is not None:
@@ -436,15 +444,40 @@ async def serve(config: SimulatorConfig, lifeline: int | None) -> int:
     return 0
 
 
+def _cannot_listen(config: SimulatorConfig, error: Exception) -> str:
+    why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    is_port = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
+    mend = "port (0 takes any free one)" if is_port else "host: an address of this machine"
+    return f"cannot listen on {config.host}:{config.port}: {why}; choose another {mend}"
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    """Return a parser of numbers within bounds, for argparse."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:  # nor NaN
+            raise argparse.ArgumentTypeError(f"must be {low:g} to {high:g}, got {text}")
+        return value
+
+    return number
+
+
+def _host(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must name an address; 0.0.0.0 means all")
+    return text
+
+
 def main() -> int:
     """Parse the process's own arguments and serve."""
     defaults = SimulatorConfig()
     parser = argparse.ArgumentParser(prog="python -m supervisor.simulator", description=__doc__)
-    parser.add_argument("--host", default=defaults.host)
+    parser.add_argument("--host", type=_host, default=defaults.host)
     parser.add_argument("--port", type=int, default=defaults.port)
-    parser.add_argument("--rate", type=float, default=defaults.rate)
+    parser.add_argument("--rate", type=_number(RATE_MIN, RATE_MAX), default=defaults.rate)
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--answer-delay", type=float, default=defaults.answer_delay_s)
+    parser.add_argument("--answer-delay", type=_number(0, 366 * 86400), default=0.0)
     parser.add_argument("--lifeline", type=int, default=None)
     arguments = parser.parse_args()
     set_process_name("fw-exchange")

@@ -6,6 +6,10 @@ tables for people are in ``supervisor/screens.py``.
 
 import contextlib
 import json
+import os
+import shutil
+import struct
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
 
 from shm.errors import SegmentError
 from shm.layout import Word
@@ -22,14 +25,17 @@ from shm.reader import Reader
 from shm.segment import is_locked
 from shm.stats import stats_path
 from supervisor import screens
-from supervisor.errors import NoSuchFleet
-from supervisor.fleets import select
-from supervisor.registry import RegistryView, Slot
+from supervisor.fleets import opened, select, slots_of
+from supervisor.registry import Slot
 from supervisor.restart import NO_PROCESS, State
+from worker.endpoints import data_endpoint
+from worker.session import SERVING
 from worker.session import State as SessionState
 
 NS = 1e9
 NOT_UP = 3
+UNREADABLE = (SegmentError, ValueError, IndexError, OverflowError, struct.error, OSError)
+CLEAR = "\x1b[H\x1b[2J"  # console_codes(4)
 # Worst first: what an operator must look at stands on top.
 STATES = (
     "failed",
@@ -58,21 +64,24 @@ def gather(shm_dir: Path, patterns: Sequence[str] = ()) -> Status:
     Return the status of the fleet of ``shm_dir``, of the connections that match.
 
     Raises:
-        FileNotFoundError: If the fleet has ended.
+        NoSuchFleet: If the fleet has ended.
         NoSuchConnection: If a pattern matches nothing.
         SegmentError: If the registry cannot be read.
 
     """
-    with RegistryView.open(shm_dir) as registry:
+    with opened(shm_dir) as registry:
         now_ns = time.monotonic_ns()
         alive = registry.supervisor_alive()
-        slots = registry.slots()
+        slots = slots_of(registry, shm_dir)
         chosen = set(select(patterns, [slot.name for slot in slots]))
-        rows = [
-            _connection(shm_dir, registry, slot if alive else _unattended(slot, shm_dir), now_ns)
+        tick_age_s = _age_s(now_ns, registry.tick_ns)
+        unwatched = not alive or _is_old(tick_age_s)
+        looks = [
+            _look(shm_dir, slot if alive else _unattended(slot, shm_dir), now_ns)
             for slot in slots
             if slot.name in chosen
         ]
+        rows = [_row(look, registry.runtime_dir, unwatched, now_ns) for look in looks]
         rows.sort(key=lambda row: (STATES.index(row["state"]), row["name"]))
         document = {
             "schema": 1,
@@ -81,12 +90,14 @@ def gather(shm_dir: Path, patterns: Sequence[str] = ()) -> Status:
                 "pid": registry.supervisor_pid,
                 "alive": alive,
                 "epoch": registry.epoch,
-                "tick_age_s": _age_s(now_ns, registry.tick_ns),
+                "tick_age_s": tick_age_s,
             },
             "connections": rows,
         }
-    all_up = alive and all(row["state"] == "up" for row in rows if row["desired"] == "running")
-    return Status(document, all_up)
+    # The states are the supervisor's word; the ages of its own sign and of the workers' are not.
+    all_turn = not unwatched and not any(_is_old(look.stamp_age_s) for look in looks)
+    all_up = all(row["state"] == "up" for row in rows if row["desired"] == "running")
+    return Status(document, all_turn and all_up)
 
 
 def _unattended(slot: Slot, shm_dir: Path) -> Slot:
@@ -97,31 +108,65 @@ def _unattended(slot: Slot, shm_dir: Path) -> Slot:
     return slot
 
 
-def _connection(shm_dir: Path, registry: RegistryView, slot: Slot, now_ns: int) -> dict[str, Any]:
-    session = SessionState.IDLE
-    measured: dict[str, Any] = _measured(None, now_ns)
-    with contextlib.suppress(SegmentError, FileNotFoundError), Reader(shm_dir, slot.name) as reader:
-        words = reader.view.words
-        if slot.pid and reader.epoch == slot.incarnation and words[Word.SERVING_NS]:
-            session = SessionState(words[Word.SESSION_STATE])
-        measured = _measured(reader, now_ns)
-        if session is not SessionState.UP:
-            measured["uptime_s"] = None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """
+    What a connection's slot and segment say.
+
+    ``stamp_age_s``: since its worker's loop last turned, ``None`` without a worker. ``note`` says
+    why something could not be read.
+    """
+
+    slot: Slot
+    session: SessionState
+    measured: dict[str, Any]
+    stamp_age_s: float | None
+    note: str
+
+
+def _look(shm_dir: Path, slot: Slot, now_ns: int) -> Look:
+    session, stamp_age_s, note = SessionState.IDLE, None, ""
+    measured = _measured(None, now_ns)
+    try:
+        with Reader(shm_dir, slot.name) as reader:
+            words = reader.view.words
+            if slot.pid and reader.epoch == slot.incarnation and words[Word.SERVING_NS]:
+                stamp_age_s = _age_s(now_ns, words[Word.LIVENESS_NS])
+                session = SessionState(words[Word.SESSION_STATE])
+            measured = _measured(reader, now_ns)
+    except FileNotFoundError:
+        note = "has no segment" if slot.state is State.RUNNING else ""
+    except UNREADABLE as error:
+        note = f"its segment cannot be read: {error}"
+    if session not in SERVING:
+        measured["uptime_s"] = None
+    return Look(slot=slot, session=session, measured=measured, stamp_age_s=stamp_age_s, note=note)
+
+
+def _row(look: Look, runtime_dir: Path, unwatched: bool, now_ns: int) -> dict[str, Any]:
+    """Return a row; ``unwatched``: nobody there would call a worker hung."""
+    slot = look.slot
     waiting = slot.next_attempt_ns > now_ns
+    hung = unwatched and _is_old(look.stamp_age_s)
     return {
         "name": slot.name,
-        "exchange": slot.exchange,
-        "state": state_name(slot, session),
+        "exchange": slot.exchange or None,
+        "state": "hung" if hung else state_name(slot, look.session),
         "desired": "running" if slot.wanted else "stopped",
         "pid": slot.pid or None,
         "incarnation": slot.incarnation,
         "restarts": slot.restarts,
-        **measured,
+        **look.measured,
         "next_attempt_s": (slot.next_attempt_ns - now_ns) / NS if waiting else None,
         "rss_mib": _rss_mib(slot.pid),
-        "endpoint": f"ipc://{registry.runtime_dir}/data/{slot.name}.sock",
+        "endpoint": data_endpoint(runtime_dir, slot.name),
         "last_exit": _last_exit(slot),
+        "note": look.note or None,
     }
+
+
+def _is_old(age_s: float | None) -> bool:
+    return age_s is not None and age_s > screens.SIGN_OLD_S
 
 
 def state_name(slot: Slot, session: SessionState) -> str:
@@ -138,6 +183,8 @@ def state_name(slot: Slot, session: SessionState) -> str:
         return "hung"
     if slot.state is State.STARTING:
         return "starting"
+    if session is SessionState.STALE:
+        return "stale"
     return "up" if session is SessionState.UP else "connecting"
 
 
@@ -183,7 +230,7 @@ def _rss_mib(pid: int) -> float | None:
         return None
     try:
         return round(float(psutil.Process(pid).memory_info().rss) / 2**20, 1)
-    except psutil.Error:
+    except (psutil.Error, ValueError, OverflowError):  # gone, or a number that is no pid
         return None
 
 
@@ -195,8 +242,15 @@ def _last_exit(slot: Slot) -> dict[str, Any] | None:
         "cause": said.cause,
         "code": said.detail.get("code"),
         "signal": said.detail.get("signal"),
-        "time": datetime.fromtimestamp(slot.last_exit.wall_ns / NS, UTC).isoformat(),
+        "time": _time(slot.last_exit.wall_ns),
     }
+
+
+def _time(wall_ns: int) -> str | None:
+    try:
+        return datetime.fromtimestamp(wall_ns / NS, UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):  # no year of ours
+        return None
 
 
 def show(
@@ -211,17 +265,19 @@ def show(
 
     """
     while True:
-        try:
-            status = gather(shm_dir, patterns)
-        except FileNotFoundError:
-            raise NoSuchFleet(shm_dir.name, ()) from None
-        console = Console()
-        if every_s is not None and console.is_terminal:
-            console.clear()
+        status = gather(shm_dir, patterns)
         if as_json:
             print(json.dumps(status.document), flush=True)
         else:
-            console.print(screens.status_table(status.document))
+            _print(status.document, clear=every_s is not None)
         if every_s is None:
             return NOT_UP if check and not status.all_up else 0
         time.sleep(every_s)
+
+
+def _print(document: dict[str, Any], *, clear: bool) -> None:
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+    colour = is_terminal and not os.environ.get("NO_COLOR")  # no-color.org
+    lines = screens.status_lines(document, width, colour=colour)
+    print(CLEAR * (clear and is_terminal) + "\n".join(lines), flush=True)

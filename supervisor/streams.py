@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 import zmq
 
+from shm.directory import fleet_directory
 from shm.segment import is_locked
 from shm.stats import stats_path
 from supervisor import screens
-from supervisor.fleets import find, is_supervised, select
-from supervisor.registry import RegistryView
+from supervisor.fleets import find, is_supervised, opened, select, slots_of
+from worker.endpoints import EVENTS, data_endpoint
 from worker.envelope import Envelope, Flag, Kind, decode
 
 POLL_MS = 200
@@ -66,7 +67,7 @@ def tap(shm_dir: Path, runtime_dir: Path, names: Sequence[str], count: int) -> I
     """
     last_seq: dict[str, int] = {}
     with zmq.Context() as context:
-        endpoints = [f"ipc://{runtime_dir}/data/{name}.sock" for name in names]
+        endpoints = [data_endpoint(runtime_dir, name) for name in names]
         with subscriber(context, endpoints) as socket:
             for name in names:
                 socket.subscribe(f"data.{name}\0")
@@ -77,7 +78,9 @@ def tap(shm_dir: Path, runtime_dir: Path, names: Sequence[str], count: int) -> I
                         return
                 envelope = decode(socket.recv())
                 name = envelope.topic.split(".")[1]
-                missing = envelope.seq - last_seq.get(name, envelope.seq - 1) - 1
+                former = last_seq.get(name, 0)
+                # Not above the former: another run of the fleet, which began to count anew.
+                missing = envelope.seq - former - 1 if 0 < former < envelope.seq else 0
                 last_seq[name] = envelope.seq
                 yield Tapped(name, envelope, missing)
 
@@ -90,6 +93,7 @@ def tapped_document(tapped: Tapped) -> dict[str, Any]:
     """Return the JSON document of a tapped message: text as text, anything else as base64."""
     envelope = tapped.envelope
     document: dict[str, Any] = {
+        "schema": 1,
         "connection": tapped.connection,
         "topic": envelope.topic,
         "kind": envelope.kind,
@@ -112,7 +116,7 @@ def tapped_line(tapped: Tapped) -> str:
     envelope = tapped.envelope
     gap = f"GAP: {tapped.missing} missing before this\n" if tapped.missing else ""
     if envelope.flags & Flag.TEXT:
-        payload = envelope.payload.decode("utf-8", "replace")
+        payload = screens.plain(envelope.payload.decode("utf-8", "replace"))
     else:
         payload = f"<{len(envelope.payload)} bytes> {envelope.payload[:32].hex(' ')}"
     return f"{gap}{envelope.topic} {envelope.epoch}:{envelope.seq} {payload}"
@@ -126,8 +130,8 @@ def print_tap(shm_dir: Path, patterns: Sequence[str], *, count: int, as_json: bo
         NoSuchConnection: If a pattern matches nothing.
 
     """
-    with RegistryView.open(shm_dir) as registry:
-        names = select(patterns, [slot.name for slot in registry.slots()])
+    with opened(shm_dir) as registry:
+        names = select(patterns, [slot.name for slot in slots_of(registry, shm_dir)])
         runtime_dir = registry.runtime_dir
     for tapped in tap(shm_dir, runtime_dir, names, count):
         if as_json:
@@ -143,26 +147,28 @@ def print_events(fleet: str | None, *, follow: bool, as_json: bool) -> int:
     Print a fleet's events until it ends, or with ``follow`` those of its next runs too.
 
     Raises:
-        NoSuchFleet: If no such fleet is running, now or (with ``follow``) at first.
+        NoSuchFleet: If no such fleet is running, and it is not named and followed.
 
     """
-    shm_dir = find(fleet, running=True)
+    shm_dir = fleet_directory(fleet) if follow and fleet else find(fleet, running=True)
     while True:
-        with RegistryView.open(shm_dir) as registry:
+        while follow and not is_supervised(shm_dir):
+            time.sleep(POLL_MS / 1000)
+        with opened(shm_dir) as registry:
             runtime_dir = registry.runtime_dir
         for document in events(shm_dir, runtime_dir):
-            line = json.dumps(document) if as_json else screens.event_line(document)
+            line = (
+                json.dumps({"schema": 1, **document}) if as_json else screens.event_line(document)
+            )
             print(line, flush=True)
         if not follow:
             return 0
-        while not is_supervised(shm_dir):
-            time.sleep(POLL_MS / 1000)
 
 
 def events(shm_dir: Path, runtime_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the fleet's events as they happen, as their JSON documents, until the fleet ends."""
     with zmq.Context() as context:
-        endpoint = f"ipc://{runtime_dir}/events.sock"
+        endpoint = f"ipc://{runtime_dir / EVENTS}"
         with subscriber(context, [endpoint]) as socket:
             socket.subscribe("event.")
             while True:

@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections import deque
 from pathlib import Path
@@ -23,13 +24,13 @@ import msgspec
 
 from supervisor.errors import FleetError
 from supervisor.listener import listen
+from supervisor.ownership import peer_pid
 from supervisor.zygote_link import (
     End,
     Listen,
     Listening,
     Report,
     SpawnWorker,
-    Unlisten,
     WorkerExited,
     WorkerSpawned,
     receive_request,
@@ -40,6 +41,7 @@ from worker.exits import Exit
 from worker.linux import set_process_name, signal_name
 from worker.spec import Assignment
 
+NO_ROOM_S = 0.05
 FIRST_CONTACT_S = 10.0  # a helper that nobody calls ends
 
 
@@ -48,12 +50,13 @@ class Zygote:
     The fork helper's whole state.
 
     Args:
-        door: Listening SOCK_SEQPACKET socket. One supervisor at a time: the last to come counts.
+        door: Listening SOCK_SEQPACKET socket. The last link counts.
+        supervisor: The only process that is let in.
 
     """
 
-    def __init__(self, door: socket.socket) -> None:
-        self._door = door
+    def __init__(self, door: socket.socket, supervisor: int) -> None:
+        self._door, self._supervisor = door, supervisor
         self._link: socket.socket | None = None
         self._selector = selectors.DefaultSelector()
         self._selector.register(door, selectors.EVENT_READ)
@@ -64,9 +67,10 @@ class Zygote:
 
     def serve(self) -> None:
         """Answer requests and reap children until told to end, or left alone, and childless."""
-        if not self._selector.select(FIRST_CONTACT_S):
-            return
-        self._admit()
+        deadline = time.monotonic() + FIRST_CONTACT_S
+        while self._link is None and (left := deadline - time.monotonic()) > 0:
+            for _key, _events in self._selector.select(left):
+                self._admit()
         while self._children or (self._link is not None and not self._ending):
             for key, _events in self._selector.select():
                 if key.fileobj is self._door:
@@ -81,6 +85,12 @@ class Zygote:
             link, _address = self._door.accept()
         except BlockingIOError:
             return
+        except OSError:  # no descriptor to be had: the caller waits, and so do we, not spinning
+            time.sleep(NO_ROOM_S)
+            return
+        if peer_pid(link) != self._supervisor:
+            link.close()
+            return
         if self._link is not None:
             self._lose_supervisor(self._link)
         link.setblocking(False)
@@ -89,9 +99,11 @@ class Zygote:
 
     def _talk(self, link: socket.socket) -> None:
         self._flush()
+        if self._link is not link:  # it turned out to be gone
+            return
         try:
             received = receive_request(link)
-        except BlockingIOError:
+        except (BlockingIOError, msgspec.MsgspecError):
             return
         except ConnectionError:
             received = None
@@ -102,9 +114,6 @@ class Zygote:
         match request:
             case Listen():
                 self._listen(request)
-            case Unlisten(name):
-                if name in self._listeners:
-                    self._listeners.pop(name).close()
             case SpawnWorker(name, incarnation):
                 self._spawn(name, incarnation, descriptor)
             case End():
@@ -117,32 +126,37 @@ class Zygote:
             if request.name not in self._listeners:
                 self._listeners[request.name] = listen(Path(request.path))
         except (FleetError, OSError) as error:
-            self._report(Listening(request.name, str(error)))
+            refused = isinstance(error, FleetError)
+            self._report(Listening(request.name, str(error), refused=refused))
             return
         lent = self._listeners[request.name].fileno() if request.lend else None
         self._report(Listening(request.name), lent)
 
     def _spawn(self, name: str, incarnation: int, assignment: int | None) -> None:
-        threads = os.listdir("/proc/self/task")
         listener = self._listeners.get(name)
-        if len(threads) != 1:
-            error = f"refused to fork with {len(threads)} threads: {_thread_names(threads)}"
-        elif listener is None or assignment is None:
+        if listener is None or assignment is None:
             error = f"no listener or no assignment for {name!r}"
         else:
             try:
+                _refuse_threads()
                 pid = os.fork()
-            except OSError as failure:
-                error = f"fork: {failure.strerror}"
-            else:
                 if pid == 0:
                     _become_worker(listener, assignment)
                 self._watch(name, incarnation, pid)
                 return
+            except OSError as failure:
+                error = f"fork: {failure.strerror}"
+            except RuntimeError as failure:
+                error = str(failure)
         self._report(WorkerSpawned(name, incarnation, 0, error))
 
     def _watch(self, name: str, incarnation: int, pid: int) -> None:
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:  # nobody could tell its death: it must not live
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         self._children[pidfd] = pid
         self._selector.register(pidfd, selectors.EVENT_READ)
         self._report(WorkerSpawned(name, incarnation, pid), pidfd)
@@ -162,7 +176,10 @@ class Zygote:
         # Never blocks: a stopped supervisor must not stop the reaping.
         if self._link is None:
             return
-        kept = os.dup(descriptor) if descriptor is not None else None
+        kept = None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):  # the supervisor can do without
+                kept = os.dup(descriptor)
         self._unsent.append((report, kept))
         self._flush()
 
@@ -193,6 +210,13 @@ class Zygote:
         self._unsent.clear()
 
 
+def _refuse_threads() -> None:
+    threads = os.listdir("/proc/self/task")
+    if len(threads) != 1:
+        names = _thread_names(threads)
+        raise RuntimeError(f"refused to fork with {len(threads)} threads: {names}")
+
+
 def _thread_names(threads: list[str]) -> str:
     names = []
     for thread in threads:
@@ -206,7 +230,8 @@ def _become_worker(listener: socket.socket, assignment: int) -> None:
     code = int(Exit.BUG)
     try:
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+        # SIGPIPE stays ignored: a peer that hangs up must be an error, not a death.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         keep = {0, 1, 2, listener.fileno(), assignment}
         for entry in os.listdir("/proc/self/fd"):
@@ -218,14 +243,19 @@ def _become_worker(listener: socket.socket, assignment: int) -> None:
         os.close(assignment)
         code = runner.main(msgspec.msgpack.decode(body, type=Assignment), listener.fileno())
     except BaseException:
-        traceback.print_exc()
+        with contextlib.suppress(BaseException):  # stderr may be broken, or gone
+            traceback.print_exc()
     finally:
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            with contextlib.suppress(BaseException):
+                sys.stderr.flush()
+        finally:
+            os._exit(code)
 
 
 def main() -> None:
     """Serve at the listening socket whose number is the first argument."""
+    supervisor = os.getppid()
     os.setsid()  # the terminal's Ctrl-C and hang-up are the supervisor's alone
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -235,7 +265,7 @@ def main() -> None:
     door.setblocking(False)
     gc.collect()
     gc.freeze()  # later collections leave the shared pages alone
-    Zygote(door).serve()
+    Zygote(door, supervisor).serve()
 
 
 if __name__ == "__main__":

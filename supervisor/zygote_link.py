@@ -6,6 +6,7 @@ An assignment of any size travels as a memfd, so no message comes near the socke
 
 import os
 import socket
+from typing import TypeVar
 
 import msgspec
 
@@ -20,12 +21,6 @@ class Listen(msgspec.Struct, tag=True, frozen=True):
     lend: bool = False
 
 
-class Unlisten(msgspec.Struct, tag=True, frozen=True):
-    """Close the socket of ``name``."""
-
-    name: str
-
-
 class SpawnWorker(msgspec.Struct, tag=True, frozen=True):
     """Fork a worker on the listener of ``name``. Beside it: a memfd with the assignment."""
 
@@ -38,10 +33,15 @@ class End(msgspec.Struct, tag=True, frozen=True):
 
 
 class Listening(msgspec.Struct, tag=True, frozen=True):
-    """The answer to ``Listen``; beside it the socket if it was to be lent."""
+    """
+    The answer to ``Listen``; beside it the socket if it was to be lent.
+
+    ``refused``: something foreign stands at the path, so trying again is no use by itself.
+    """
 
     name: str
     error: str = ""
+    refused: bool = False
 
 
 class WorkerSpawned(msgspec.Struct, tag=True, frozen=True):
@@ -61,8 +61,9 @@ class WorkerExited(msgspec.Struct, tag=True, frozen=True):
     signal: str
 
 
-Request = Listen | Unlisten | SpawnWorker | End
+Request = Listen | SpawnWorker | End
 Report = Listening | WorkerSpawned | WorkerExited
+Message = TypeVar("Message")
 
 _requests = msgspec.msgpack.Decoder(Request)
 _reports = msgspec.msgpack.Decoder(Report)
@@ -83,19 +84,33 @@ def send(link: socket.socket, message: Request | Report, descriptor: int | None 
 
 
 def receive_request(link: socket.socket) -> tuple[Request, int | None] | None:
-    """Return the next request and its descriptor, or ``None`` at the end of the link."""
-    data, descriptor = _receive(link)
-    return (_requests.decode(data), descriptor) if data else None
+    """
+    Return the next request and its descriptor, or ``None`` at the end of the link.
+
+    The descriptor is missing if this process could not hold one more.
+
+    Raises:
+        msgspec.MsgspecError: If it is none; what came with it is closed.
+
+    """
+    return _receive(link, _requests)
 
 
 def receive_report(link: socket.socket) -> tuple[Report, int | None] | None:
-    """Return the next report and its descriptor, or ``None`` at the end of the link."""
-    data, descriptor = _receive(link)
-    return (_reports.decode(data), descriptor) if data else None
+    """Return the next report and its descriptor; else as ``receive_request``."""
+    return _receive(link, _reports)
 
 
-def _receive(link: socket.socket) -> tuple[bytes, int | None]:
+def _receive(
+    link: socket.socket, decoder: msgspec.msgpack.Decoder[Message]
+) -> tuple[Message, int | None] | None:
     data, descriptors, _flags, _address = socket.recv_fds(link, MESSAGE_BYTES_MAX, 1)
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    return data, descriptors[0] if descriptors else None
+    try:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        if data:
+            return decoder.decode(data), descriptors.pop() if descriptors else None
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from fleet_reference import rows, tables_of
 
 from supervisor.check import plan
-from supervisor.fleet_model import ConnectionKeys, ConnectionTable, schema
+from supervisor.fleet_model import BudgetTable, ConnectionKeys, ConnectionTable, schema
 from supervisor.fleetfile import load
 
 ROOT = Path(__file__).parent.parent
@@ -38,14 +38,25 @@ def test_the_example_loads_and_uses_every_key():
 
     for table in [raw["defaults"], *raw["connection"]]:
         walk(table, "")
+    for table in raw["budget"].values():
+        walk(table, "budget.")
     known = {path for path, _field, _inner in tables_of(ConnectionTable)}
+    known |= {path for path, _field, _inner in tables_of(BudgetTable, "budget.")}
     assert known - used == set()
 
 
 def test_the_reference_page_holds_every_key_with_its_default():
     page = (ROOT / "docs" / "fleet-toml.md").read_text()
-    missing = [row for row in rows() if row not in page]
-    assert missing == []
+    written = list(rows())
+    assert [row for row in written if row not in page] == []
+    tables = [line for line in page.splitlines() if line.startswith("| `")]
+    assert [line for line in tables if line not in written] == [], "keys that there are not"
+
+
+def test_the_example_shows_every_kind_of_secret_and_matcher():
+    text = (ROOT / "deploy" / "fleet.example.toml").read_text()
+    for written in ("{ env = ", "{ file = ", "{ credential = ", "{ text = "):
+        assert written in text
 
 
 def test_the_schema_describes_every_key():

@@ -16,7 +16,7 @@ from worker.exits import PERMANENT, Exit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-RESERVED = {"stale", "fresh", "slow", "gap_possible", "rotate", "adopted", "config"}
+RESERVED = {"slow", "gap_possible", "rotate", "adopted"}
 
 
 def page(name):

@@ -69,7 +69,16 @@ class Cause(StrEnum):
     PROTOCOL_ERROR = "protocol_error"
     OVERSIZE = "oversize"
     PING_TIMEOUT = "ping_timeout"
+    BUSY = "busy"
     SEND_FAILED = "send_failed"
+    SILENCE = "silence"
+    NO_FIRST_DATA = "no_first_data"
+    HEARTBEAT_GAP = "heartbeat_gap"
+    SUBSCRIBE_REFUSED = "subscribe_refused"
+    SUBSCRIBE_TIMEOUT = "subscribe_timeout"
+    LOGIN_FAILED = "login_failed"
+    PROXY = "proxy"
+    SUBSCRIPTION_CHANGED = "subscription_changed"
     CLOSED = "closed"
     STOP = "stop"
     # a worker was ended, or ended: exit, kill, stop, restart, backoff, failed
@@ -88,6 +97,7 @@ class Cause(StrEnum):
     CREDENTIALS = "credentials"
     CONFIGURATION = "configuration"
     SUPERVISOR_DIED = "supervisor_died"
+    DATA_SILENCE = "data_silence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,14 @@ class Backoff:
         self._spec = spec
         self.attempt = 0  # dials since the last reset
 
-    def next_delay_ns(self, up_ns: int, draw: float, *, hammering: bool = False) -> int:
+    @property
+    def exhausted(self) -> bool:
+        """Whether ``max_attempts`` dials in a row have failed."""
+        return bool(self._spec.max_attempts) and self.attempt >= self._spec.max_attempts
+
+    def next_delay_ns(
+        self, up_ns: int, draw: float, *, hammering: bool = False, at_least_ns: int = 0
+    ) -> int:
         """
         Return the delay before the next dial, in nanoseconds.
 
@@ -28,6 +35,7 @@ class Backoff:
             draw: A uniform random number of [0, 1).
             hammering: The exchange refused in a way that will not pass soon (401, 403, 404, 410,
                 close code 1008): the longest delay at once.
+            at_least_ns: What the exchange itself asked for (``Retry-After``).
 
         """
         spec = self._spec
@@ -35,8 +43,8 @@ class Backoff:
             self.attempt = 0
         self.attempt += 1
         if hammering:
-            return spec.max_delay_ns
+            return max(spec.max_delay_ns, at_least_ns)
         if up_ns and up_ns >= spec.stable_after_ns:
-            return 0
-        ceiling_ns = min(spec.initial_delay_ns << min(self.attempt - 1, 40), spec.max_delay_ns)
-        return int(ceiling_ns * draw)
+            return at_least_ns
+        grown_ns = spec.initial_delay_ns * spec.factor ** min(self.attempt - 1, 40)
+        return max(int(min(grown_ns, spec.max_delay_ns) * draw), at_least_ns)

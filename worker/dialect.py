@@ -5,6 +5,7 @@ Pure. Compiled once from a connection's spec. Rules look only at payloads of at 
 nothing: a length test costs 29 ns, JSON and JMESPath on 357 bytes 5 to 7 us.
 """
 
+import enum
 import re
 import string
 import zlib
@@ -22,6 +23,8 @@ from worker.spec import ConnectionSpec, Decode, Match, MatchKind
 WINDOW_BITS = {Decode.GZIP: 31, Decode.ZLIB: 15, Decode.DEFLATE: -15}
 _REPLY_FIELD = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
 KEY_LENGTH_MAX = 64
+OPENING_BYTES_MAX = 64 * 1024  # an answer may list all that was subscribed
+ERROR_BYTES_MAX = 300
 _NOT_IN_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 
 MatchFunction = Callable[[Any], object]
@@ -53,6 +56,34 @@ class Ping:
     reply: str
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The exchange's own heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The message that the exchange opens with. It is data too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The answer to a subscription; ``error`` is the payload if it refuses. It is data too."""
+
+    error: str = ""
+
+
+Sign = Pong | Ping | Beat | Ready | Ack
+
+
+class Watch(enum.Flag):
+    """What would mean something now, beside what always does."""
+
+    PONG = enum.auto()
+    READY = enum.auto()
+    ACK = enum.auto()
+
+
 class Dialect:
     """
     One connection's rules.
@@ -68,6 +99,11 @@ class Dialect:
         self._inflated_max = spec.limits.max_inflated
         self._window_bits = WINDOW_BITS.get(spec.decode)
         self._pings = [(_compile(rule.match, None), rule.reply) for rule in spec.server_ping]
+        theirs, ack = spec.server_heartbeat, spec.subscribe.ack
+        self._beat = _compiled(theirs.match if theirs is not None else None)
+        self._ready = _compiled(spec.subscribe.ready)
+        self._ack = _compiled(ack.match if ack is not None else None)
+        self._nack = _compiled(ack.error if ack is not None else None)
         beat = spec.heartbeat
         self._pong: _Rule | None = None
         self._pong_id = None
@@ -80,34 +116,45 @@ class Dialect:
                 self._pong_id = jmespath.compile(beat.pong_id)
         self._key = jmespath.compile(spec.publish.key) if spec.publish.key else None
         self.has_key = self._key is not None
-        self.always_looks = bool(self._pings)
+        self.has_pong = self._pong is not None
+        self.always_looks = bool(self._pings) or self._beat is not None
 
-    def control(self, payload: bytes, awaiting_pong: bool) -> Pong | Ping | None:
+    def look(self, payload: bytes, watch: Watch) -> Sign | None:
         """
-        Return what control message a payload is, ``None`` if it is data.
+        Return what sign of the session's life a payload is, ``None`` if it is data and no more.
 
         Raises:
             DecodeError: If it does not decompress.
             RuleError: If a matcher raised, or the reply's fields are not in the ping.
 
         """
-        if len(payload) > self._control_bytes_max:
-            return None
-        pong = self._pong if awaiting_pong else None
-        if pong is None and not self._pings:
+        opening = watch & (Watch.READY | Watch.ACK)
+        bytes_max = OPENING_BYTES_MAX if opening else self._control_bytes_max
+        if len(payload) > bytes_max:
             return None
         if self._window_bits is not None:
-            inflated = self._inflate(payload, self._control_bytes_max)
+            inflated = self._inflate(payload, bytes_max)
             if inflated is None:
                 return None
             payload = inflated
         message = _Message(payload)
-        if pong is not None and pong.matches(message):
+        if opening and (sign := self._look_at_opening(message, watch)) is not None:
+            return sign
+        if len(payload) > self._control_bytes_max:
+            return None
+        if self._pong is not None and Watch.PONG in watch and self._pong.matches(message):
             return Pong(self._echo(message))
         for rule, reply in self._pings:
             if rule.matches(message):
                 return Ping(_fill_reply(reply, payload))
-        return None
+        return Beat() if self._beat is not None and self._beat.matches(message) else None
+
+    def _look_at_opening(self, message: "_Message", watch: Watch) -> Ready | Ack | None:
+        if Watch.READY in watch:
+            return Ready() if self._ready is not None and self._ready.matches(message) else None
+        if self._nack is not None and self._nack.matches(message):
+            return Ack(message.payload[:ERROR_BYTES_MAX].decode("utf-8", "replace"))
+        return Ack() if self._ack is not None and self._ack.matches(message) else None
 
     def ping_body(self, seq: int, ts_ms: int, uuid: Callable[[], str]) -> bytes:
         """
@@ -122,7 +169,7 @@ class Dialect:
         if b"${" not in self._payload:
             return self._payload
         text = self._payload.decode("utf-8", "surrogateescape")
-        fields = {"seq": str(seq), "ts_ms": str(ts_ms)}
+        fields = {"seq": str(seq), "ts_ms": str(ts_ms), "ts_s": str(ts_ms // 1000)}
         if "${uuid}" in text:
             fields["uuid"] = uuid()
         return string.Template(text).safe_substitute(fields).encode("utf-8", "surrogateescape")
@@ -207,6 +254,10 @@ def _search(expression: Any, message: _Message) -> Any:
         return expression.search(message.parsed)
     except JMESPathError as error:
         raise RuleError(f"{type(error).__name__}: {error}") from error
+
+
+def _compiled(match: Match | None) -> "_Rule | None":
+    return None if match is None else _compile(match, None)
 
 
 def _compile(match: Match, function: MatchFunction | None) -> _Rule:

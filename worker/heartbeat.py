@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from worker.announcement import Cause
 from worker.spec import HeartbeatSpec
 
+EXPIRED_MAX = 16  # pings whose late pongs are still known as such
+
 
 class State(enum.Enum):
     """What the heartbeat waits for."""
@@ -58,7 +60,13 @@ class PongMessage:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What had waited in the socket when ``Look`` was asked for has been read."""
+    """
+    What had waited in the socket when ``Look`` was asked for has been read.
+
+    ``unread`` bytes wait there still: more than we could take, so the pong may be among them.
+    """
+
+    unread: int = 0
 
 
 Event = Tick | Sent | SendFailed | PongFrame | PongMessage | Looked
@@ -95,6 +103,13 @@ class CountLatePong:
 
 
 @dataclass(frozen=True, slots=True)
+class CountMissed:
+    """A ping was not answered in time, and that is not yet death."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class CountForeignPong:
     """A pong came that answers nothing: unsolicited, duplicate, of another body."""
 
@@ -106,14 +121,20 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class DeclareDead:
-    """The session is dead. ``cause``: ping_timeout, or send_failed."""
+    """
+    The session is dead.
 
-    cause: str
+    ``cause``: ping_timeout if the exchange is silent, busy if we could not read all that waited in
+    the socket (``unread`` bytes), send_failed.
+    """
+
+    cause: Cause
     seq: int
     waited_ns: int
+    unread: int = 0
 
 
-Action = SendPing | TakePong | CountLatePong | CountForeignPong | Look | DeclareDead
+Action = SendPing | TakePong | CountLatePong | CountMissed | CountForeignPong | Look | DeclareDead
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.RESTING: frozenset({State.AWAITING, State.DEAD}),
@@ -144,6 +165,7 @@ class Heartbeat:
         self._first_ns = up_ns + spec.first_ns
         self._point = 0  # number of the next point of the timetable
         self._seq = 0
+        self._missed = 0  # in a row
         self._outstanding: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
         self._expired: dict[int, tuple[int, bytes]] = {}
 
@@ -189,8 +211,8 @@ class Heartbeat:
                 return self._pong(now_ns, self._seq_of_body(body))
             case PongMessage(echo):
                 return self._pong(now_ns, self._seq_of_echo(echo))
-            case Looked():
-                return self._looked(now_ns)
+            case Looked(unread):
+                return self._looked(now_ns, unread)
 
     def _tick(self, now_ns: int) -> tuple[Action, ...]:
         deadline_ns = self.deadline_ns
@@ -204,22 +226,31 @@ class Heartbeat:
         self._seq += 1
         return (SendPing(self._seq),)
 
-    def _looked(self, now_ns: int) -> tuple[Action, ...]:
+    def _looked(self, now_ns: int, unread: int) -> tuple[Action, ...]:
         if self.state is not State.OVERDUE:
             return ()
         if not self._oldest_expired(now_ns):
             self._settle()
             return ()
-        seq, (sent_ns, _body) = next(iter(self._outstanding.items()))
-        return self._die(Cause.PING_TIMEOUT, seq, now_ns - sent_ns)
+        seq, sent = next(iter(self._outstanding.items()))
+        self._missed += 1
+        if self._missed >= self._spec.misses:
+            cause = Cause.BUSY if unread else Cause.PING_TIMEOUT
+            return self._die(cause, seq, now_ns - sent[0], unread)
+        self._expired[seq] = sent
+        while len(self._expired) > EXPIRED_MAX:
+            del self._expired[next(iter(self._expired))]
+        del self._outstanding[seq]
+        self._settle()
+        return (CountMissed(seq),)
 
-    def _die(self, cause: str, seq: int, waited_ns: int) -> tuple[Action, ...]:
+    def _die(self, cause: Cause, seq: int, waited_ns: int, unread: int = 0) -> tuple[Action, ...]:
         if self.state is State.DEAD:
             return ()
         self.state = State.DEAD
-        self._expired = dict(self._outstanding)
+        self._expired |= self._outstanding
         self._outstanding.clear()
-        return (DeclareDead(cause, seq, waited_ns),)
+        return (DeclareDead(cause, seq, waited_ns, unread),)
 
     def _pong(self, now_ns: int, seq: int | None) -> tuple[Action, ...]:
         if seq is None:
@@ -231,6 +262,7 @@ class Heartbeat:
         for older in [number for number in self._outstanding if number <= seq]:
             del self._outstanding[older]
         rtt_ns = now_ns - sent_ns
+        self._missed = 0
         self._settle()
         return (TakePong(seq, rtt_ns if rtt_ns <= self._spec.timeout_ns else None),)
 

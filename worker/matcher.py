@@ -1,10 +1,32 @@
-"""Matcher: imports the operator's function, where a pong matcher is one."""
+"""Matcher: imports the operator's functions, where a rule or the login is one."""
 
 import importlib
-from collections.abc import Callable
+from typing import Any
 
 from worker.dialect import MatchFunction
 from worker.spec import ConnectionSpec, MatchKind
+
+
+class FunctionUnusable(Exception):
+    """A ``package.module:function`` that cannot be imported or is none."""
+
+
+def load_function(name: str) -> Any:
+    """
+    Return what ``package.module:function`` names.
+
+    Raises:
+        FunctionUnusable: If importing it fails in any way, or it cannot be called.
+
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # an operator's module may raise anything
+        raise FunctionUnusable(f"{name}: {type(error).__name__}: {error}") from error
+    if not callable(function):
+        raise FunctionUnusable(f"{name}: is a {type(function).__name__}, not a function")
+    return function
 
 
 def pong_function(spec: ConnectionSpec) -> MatchFunction | None:
@@ -12,8 +34,7 @@ def pong_function(spec: ConnectionSpec) -> MatchFunction | None:
     Return the function that ``pong_matcher`` names, ``None`` if it names none.
 
     Raises:
-        ImportError: If its module cannot be imported.
-        AttributeError: If the module has no such name.
+        FunctionUnusable: If it cannot be loaded.
 
     """
     beat = spec.heartbeat
@@ -21,6 +42,5 @@ def pong_function(spec: ConnectionSpec) -> MatchFunction | None:
         return None
     if beat.pong_matcher.kind is not MatchKind.CALLABLE:
         return None
-    module, _, name = beat.pong_matcher.value.partition(":")
-    function: Callable[..., object] = getattr(importlib.import_module(module), name)
+    function: MatchFunction = load_function(beat.pong_matcher.value)
     return function

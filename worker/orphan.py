@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
-from worker.linux import start_ticks
+from shm.process import start_ticks
 
 
 class SupervisorWatch:

@@ -18,9 +18,7 @@ from worker.spec import ConnectionSpec
 
 DONTWAIT = int(zmq.DONTWAIT)
 DATA, TEXT, FIRST = int(Kind.DATA), int(Flag.TEXT), int(Flag.FIRST_OF_EPOCH)
-SEQ, LAST_MESSAGE_NS = int(Word.SEQ), int(Word.LAST_MESSAGE_NS)
-MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
-PUBLISHED, PUBLISH_DROPPED = int(Counter.PUBLISHED), int(Counter.PUBLISH_DROPPED)
+SEQ = int(Word.SEQ)
 
 DRAIN_BUDGET = 64
 SUBSCRIPTION_BYTES_MAX = 4096
@@ -33,6 +31,7 @@ KEYS_MAX = 10_000
 class _Topic:
     prefix: bytes
     seq: int = 0
+    last_ns: int = 0  # when it last had data, CLOCK_MONOTONIC
 
 
 class Publisher:
@@ -60,6 +59,7 @@ class Publisher:
         self._keyed: dict[str, _Topic] = {}
         self._first_flag = FIRST
         self._event_seq = 0
+        self._event_topics: dict[bytes, int] = {}
         self._state_seqs = 0
         self._state: dict[str, object] = {}
         self._subscriptions = 0
@@ -87,7 +87,7 @@ class Publisher:
             key: Last part of the topic, if the connection has one.
 
         """
-        words, counters = self._words, self._counters
+        words = self._words
         topic = self._plain if key is None else self._topic_of(key)
         seq = words[SEQ] + 1
         topic.seq += 1
@@ -107,14 +107,8 @@ class Publisher:
         )
         self._first_flag = 0
         words[SEQ] = seq
-        words[LAST_MESSAGE_NS] = now_ns
-        counters[MESSAGES] += 1
-        counters[BYTES] += len(payload)
-        try:
-            self._send(frame, DONTWAIT)
-            counters[PUBLISHED] += 1
-        except zmq.Again:
-            counters[PUBLISH_DROPPED] += 1
+        topic.last_ns = now_ns
+        self._send(frame, DONTWAIT)
 
     def _topic_of(self, key: str) -> _Topic:
         topic = self._keyed.get(key)
@@ -141,8 +135,8 @@ class Publisher:
         self._publish_state(Kind.LIVENESS)
 
     def _publish_state(self, kind: Kind) -> None:
-        self._state_seqs += 1
-        self._put(self._state_frame(kind))
+        self._state_seqs += 1  # of the topic; a hello repeats that of the frame before it
+        self._send(self._state_frame(kind), DONTWAIT)
         # What a new subscriber is told first; its head is at most one liveness frame old.
         self._xpub.setsockopt(zmq.XPUB_WELCOME_MSG, self._state_frame(Kind.HELLO))
 
@@ -158,13 +152,14 @@ class Publisher:
         """Publish one of the session's events."""
         self._event_seq += 1
         topic = topic_prefix(event_topic(self._origin, announcement.kind))
+        topic_seq = self._event_topics[topic] = self._event_topics.get(topic, 0) + 1
         header = HEADER.pack(
             VERSION,
             Kind.EVENT,
             TEXT,
             self._epoch,
             self._event_seq,
-            self._event_seq,
+            topic_seq,
             wall_ns,
             monotonic_ns,
         )
@@ -175,13 +170,11 @@ class Publisher:
             wall_ns=wall_ns,
             monotonic_ns=monotonic_ns,
         )
-        self._put(topic + header + payload)
+        self._send(topic + header + payload, DONTWAIT)
 
-    def _put(self, frame: bytes) -> None:
-        try:
-            self._send(frame, DONTWAIT)
-        except zmq.Again:
-            self._counters[PUBLISH_DROPPED] += 1
+    def topics(self) -> dict[str, int]:
+        """Return when each key last had data, CLOCK_MONOTONIC ns."""
+        return {key: topic.last_ns for key, topic in self._keyed.items()}
 
     def drain(self) -> None:
         """

@@ -15,7 +15,7 @@ import msgspec
 
 from shm.layout import EVENT_BODY_MAX, Counter, SampleKind, Word
 from shm.stats import StatsWriter
-from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind
+from worker.announcement import NOT_RELAYED, Announcement, EventKind
 from worker.dialect import DecodeError, DialectError
 from worker.publisher import Publisher
 from worker.session import Session, State
@@ -48,6 +48,7 @@ class Report:
         self._loop = asyncio.get_running_loop()
         self._wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._wake_path = wake_path
+        self._errors_told: set[Counter] = set()
         self._shown = State.IDLE
         self._rtts: deque[int] = deque(maxlen=RTT_AVERAGE_OF)
         self._stamp_due_ns = time.monotonic_ns()
@@ -79,7 +80,12 @@ class Report:
         words[Word.UP_SINCE_NS] = machine.up_ns
         self._publisher.state(machine.state.name.lower(), machine.number)
 
-    def pong(self, rtt_ns: int | None, now_ns: int) -> None:
+    def ping(self, body: bytes) -> None:
+        """Announce a ping."""
+        detail = {"payload": body.decode("utf-8", "replace")}
+        self.announce(Announcement(kind=EventKind.PING, detail=detail))
+
+    def pong(self, rtt_ns: int | None, now_ns: int, _payload: bytes) -> None:
         """Count, record and announce a pong in time; ``rtt_ns`` as in ``heartbeat.TakePong``."""
         self._counters[Counter.PONGS] += 1
         self._words[Word.LAST_PONG_NS] = now_ns
@@ -93,7 +99,10 @@ class Report:
     def announce(self, announcement: Announcement) -> None:
         """Count an event, write it into the event ring, publish it and wake the supervisor."""
         monotonic_ns, wall_ns = time.monotonic_ns(), time.time_ns()
-        self._count(announcement, monotonic_ns)
+        self._counters[Counter.EVENTS] += 1
+        if announcement.kind is EventKind.UP:
+            connect_ns = int(announcement.detail["connect_s"] * 1e9)
+            self._stats.record(SampleKind.CONNECT, monotonic_ns, connect_ns)
         self._stats.event(announcement.kind, monotonic_ns, wall_ns, event_body(announcement))
         self._publisher.event(announcement, wall_ns, monotonic_ns)
         if announcement.kind in NOT_RELAYED:
@@ -105,27 +114,10 @@ class Report:
         """Count a rule that raised or a payload that did not decode; log the first of a kind."""
         decoding = isinstance(error, DecodeError)
         counter = Counter.DECODE_ERRORS if decoding else Counter.MATCHER_ERRORS
-        if self._counters[counter] == 0:
+        if counter not in self._errors_told:
+            self._errors_told.add(counter)
             log.warning("%s connection=%s error=%s", counter.name.lower(), self._connection, error)
         self._counters[counter] += 1
-
-    def _count(self, announcement: Announcement, now_ns: int) -> None:
-        counters = self._counters
-        counters[Counter.EVENTS] += 1
-        match announcement.kind:
-            case EventKind.UP:
-                counters[Counter.SESSIONS] += 1
-                connect_ns = int(announcement.detail["connect_s"] * 1e9)
-                self._stats.record(SampleKind.CONNECT, now_ns, connect_ns)
-            case EventKind.TIMEOUT:
-                counters[Counter.TIMEOUTS] += 1
-            case EventKind.LATE_PONG:
-                counters[Counter.LATE_PONGS] += 1
-            case EventKind.DOWN:
-                never_up = "up_s" not in announcement.detail
-                counters[Counter.CONNECT_FAILURES] += never_up and announcement.cause != Cause.STOP
-                counters[Counter.PROTOCOL_ERRORS] += announcement.cause == Cause.PROTOCOL_ERROR
-                counters[Counter.OVERSIZE] += announcement.cause == Cause.OVERSIZE
 
     def _stamp(self) -> None:
         now_ns = time.monotonic_ns()

@@ -1,7 +1,7 @@
-"""Runner: the process of one worker. The I/O shell around session, heartbeat and dialect.
+"""Runner: the process of one worker, around one ``Connection``.
 
-One loop, one thread of ours. It performs what the machines request, tells them what happened, and
-counts; whatever it decides beyond that belongs into a machine.
+Publishes what the connection hears, shows it in shared memory, and lives and ends as the supervisor
+wants. Signals: SIGTERM and SIGINT end it, SIGUSR1 has it read its assignment again.
 """
 
 import asyncio
@@ -10,91 +10,101 @@ import faulthandler
 import gc
 import logging
 import os
-import random
 import resource
 import signal
-import ssl
 import sys
 import time
-import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import msgspec
 import uvloop
 
-from shm.errors import SegmentError, SegmentLocked, SegmentSpace
-from shm.layout import Counter, Word
+from shm.errors import SegmentError, SegmentLocked, SegmentUnavailable
 from shm.stats import StatsWriter
-from worker import heartbeat, session
+from worker import endpoints
 from worker.announcement import Announcement, Cause, EventKind, Origin
-from worker.dialect import Dialect, DialectError, Ping, Pong
+from worker.connection import Connection
+from worker.dialect import Dialect, DialectError
 from worker.exits import Exit
 from worker.linux import set_process_name
-from worker.matcher import pong_function
+from worker.matcher import FunctionUnusable, load_function, pong_function
 from worker.orphan import SupervisorWatch
 from worker.publisher import Publisher
 from worker.report import Report
-from worker.session import Session
-from worker.spec import Assignment
-from worker.wire import Ending, Wire, tls_context
+from worker.silence import TopicSilence
+from worker.spec import Assignment, ConnectionSpec
 
 log = logging.getLogger("worker")
 
 ORPHAN_GRACE_S = 5.0
 WARM_UP_S = 2.0
-LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
-LAST_FRAME_NS = int(Word.LAST_FRAME_NS)
+TOPIC_SCANS = 4  # within one data_silence
 
 
 class Runner:
     """
-    One worker on the running loop.
+    One worker on the running loop: the ``Output`` of its connection.
 
     Args:
         assignment: What to do, and for whom.
         stats: The connection's segment.
         listener: The inherited listening socket's descriptor.
 
+    Raises:
+        FunctionUnusable: If a function that the operator named cannot be loaded.
+
     """
 
     def __init__(self, assignment: Assignment, stats: StatsWriter, listener: int) -> None:
         spec = assignment.spec
         self._assignment, self._spec = assignment, spec
-        self._words, self._counters = stats.words, stats.counters
         self._loop = asyncio.get_running_loop()
-        self._dialect = Dialect(spec, pong_function(spec))
+        pong_matcher = pong_function(spec)
+        login = load_function(spec.login) if spec.login else None
         origin = Origin(
             fleet=assignment.fleet,
             connection=spec.name,
             incarnation=assignment.incarnation,
             pid=os.getpid(),
         )
-        endpoint = f"ipc://{assignment.runtime_dir}/data/{spec.name}.sock"
+        runtime_dir = Path(assignment.runtime_dir)
+        endpoint = endpoints.data_endpoint(runtime_dir, spec.name)
         self._publisher = Publisher(spec, stats, listener, endpoint, origin)
-        wake_path = f"{assignment.runtime_dir}/wake.sock"
+        wake_path = str(runtime_dir / endpoints.WAKE)
         self._report = Report(spec.name, stats, self._publisher, wake_path)
-        self._session = Session(spec)
-        self._tls: ssl.SSLContext | None = None
-        self._wire: Wire | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_ns: int | None = None
+        self.state, self.ping, self.pong = self._report.state, self._report.ping, self._report.pong
+        self.announce, self.dialect_error = self._report.announce, self._report.dialect_error
+        self.message: Callable[[bytes, bool, int, int], None] = self._publisher.data
+        if spec.publish.key is not None:
+            self._dialect = Dialect(spec, pong_matcher)
+            self.message = self._message_of_key
+        self._connection = Connection(
+            spec, self, stats.words, stats.counters, pong_matcher=pong_matcher, login=login
+        )
+        self._topic_silence = TopicSilence(spec.liveness.data_silence_ns)
+        self._topic_timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[Exit] = self._loop.create_future()
 
     async def run(self) -> Exit:
         """Serve until asked to end; return why it ended."""
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._publisher.close)
             stack.callback(self._report.close)
-            stack.callback(self._cancel_timer)
+            stack.push_async_callback(self._connection.close)
+            stack.callback(self._stop_scanning)
             self._loop.set_exception_handler(self._fail)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                self._loop.add_signal_handler(number, self._feed, session.StopWanted())
+                self._loop.add_signal_handler(number, self._connection.stop)
+            self._loop.add_signal_handler(signal.SIGUSR1, self._read_again)
             self._report.start()
-            self._report.announce(Announcement(kind=EventKind.READY))
+            self.announce(Announcement(kind=EventKind.READY))
             supervisor = self._assignment.supervisor_pid, self._assignment.supervisor_start_ticks
             stack.callback(SupervisorWatch(*supervisor, self._orphaned).close)
             self._loop.call_later(WARM_UP_S, _freeze)
-            self._feed(session.Started())
+            self._scan_topics()
+            self._connection.start()
             return await self._done
 
     def _fail(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -107,197 +117,56 @@ class Runner:
         if not self._done.done():
             self._done.set_exception(error)
 
-    # Machine and shell -----------------------------------------------------------------------
+    # What the connection tells ---------------------------------------------------------------
 
-    def _feed(self, event: session.Event, now_ns: int | None = None) -> None:
-        """Hand one fact to the session and perform what it requests, in order."""
-        now_ns = time.monotonic_ns() if now_ns is None else now_ns
-        actions = self._session.handle(now_ns, event)
-        # Shown before it is announced: whom an event wakes reads the words at once.
-        self._report.state(self._session, now_ns)
-        for action in actions:
-            self._perform(action, now_ns)
-        self._arm()
-
-    def _perform(self, action: session.Action, now_ns: int) -> None:
-        match action:
-            case session.Dial(number):
-                self._dial(number)
-            case session.Subscribe():
-                self._subscribe()
-            case session.CloseWire(code, reason, wait):
-                if self._wire is not None:
-                    self._wire.close(code, reason, wait=wait)
-            case session.AbortWire():
-                if self._wire is not None:
-                    self._wire.abort()
-            case session.Announce(announcement):
-                self._report.announce(announcement)
-            case session.EndWorker(code):
-                if not self._done.done():
-                    self._done.set_result(code)
-            case _:
-                self._perform_heartbeat(action, now_ns)
-
-    def _perform_heartbeat(self, action: heartbeat.Action, now_ns: int) -> None:
-        match action:
-            case heartbeat.SendPing(seq):
-                self._ping(seq)
-            case heartbeat.TakePong(_seq, rtt_ns):
-                self._report.pong(rtt_ns, now_ns)
-            case heartbeat.CountLatePong(rtt_ns):
-                detail: dict[str, object] = {"rtt_ns": rtt_ns}
-                self._report.announce(Announcement(kind=EventKind.LATE_PONG, detail=detail))
-            case heartbeat.CountForeignPong():
-                self._counters[Counter.FOREIGN_PONGS] += 1
-            case heartbeat.Look():
-                self._look(self._wire, LOOKS_MAX)
-
-    def _arm(self) -> None:
-        deadline_ns = self._session.deadline_ns
-        if deadline_ns == self._armed_ns:
-            return
-        self._cancel_timer()
-        self._armed_ns = deadline_ns
-        if deadline_ns is not None:
-            delay_s = max(0, deadline_ns - time.monotonic_ns()) / 1e9
-            self._timer = self._loop.call_later(delay_s, self._expire)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _expire(self) -> None:
-        self._armed_ns = None  # uvloop's timers have a grain of 1 ms: an early one is armed again
-        self._feed(session.Tick())
-
-    # Actions ---------------------------------------------------------------------------------
-
-    def _dial(self, number: int) -> None:
-        if number > 1:
-            self._counters[Counter.RECONNECTS] += 1
-        self._wire = wire = Wire(self._spec, self)
+    def _message_of_key(self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
         try:
-            if self._tls is None:
-                self._tls = tls_context(self._spec)
-        except OSError as error:
-            self._loop.call_soon(self.on_closed, Ending(Cause.TLS, error=str(error)))
-            return
-        wire.open(self._tls)
-
-    def _subscribe(self) -> None:
-        assert self._wire is not None
-        if all(self._wire.send_text(text.encode()) for text in self._spec.subscribe):
-            self._feed(session.Subscribed())
-
-    def _ping(self, seq: int) -> None:
-        wire, beat = self._wire, self._spec.heartbeat
-        assert wire is not None
-        assert beat is not None
-        body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
-        if not beat.application and not body:
-            body = f"{self._session.number}-{seq}".encode()
-        now_ns = time.monotonic_ns()
-        sent = wire.send_text(body) if beat.application else wire.send_ping(body)
-        if not sent:
-            self._feed(heartbeat.SendFailed())
-            return
-        self._counters[Counter.PINGS] += 1
-        self._feed(heartbeat.Sent(seq, body), now_ns)
-        detail: dict[str, object] = {"payload": body.decode("utf-8", "replace")}
-        self._report.announce(Announcement(kind=EventKind.PING, detail=detail))
-
-    def _look(self, wire: Wire | None, looks_left: int) -> None:
-        """
-        Give the loop turns until what waited in the socket has been read.
-
-        Two hops: a callback of this turn runs before the next poll, its own callback after it.
-        """
-        if wire is not self._wire or wire is None:
-            return
-        if looks_left and (looks_left == LOOKS_MAX or wire.pending_bytes()):
-            again = lambda: self._loop.call_soon(self._look, wire, looks_left - 1)  # noqa: E731
-            self._loop.call_soon(again)
-            return
-        self._feed(heartbeat.Looked())
-
-    # What the wire tells ---------------------------------------------------------------------
-
-    def on_connected(self, peer: str) -> None:
-        """TCP and TLS are done."""
-        self._feed(session.Connected(peer))
-
-    def on_opened(self) -> None:
-        """The handshake is done."""
-        self._feed(session.Opened())
-
-    def on_message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
-        """A message came: control if the dialect says so, else data. The hot path."""
-        self._words[LAST_FRAME_NS] = now_ns
-        awaiting = self._session.awaiting_pong
-        if (awaiting or self._dialect.always_looks) and self._is_control(payload, awaiting, now_ns):
-            if self._spec.publish.control:
-                self._publisher.data(payload, is_text, now_ns, wall_ns)
-            return
-        key = self._key(payload) if self._dialect.has_key else None
+            key = self._dialect.key(payload)
+        except DialectError as error:
+            self.dialect_error(error)
+            key = None
         self._publisher.data(payload, is_text, now_ns, wall_ns, key)
 
-    def _is_control(self, payload: bytes, awaiting: bool, now_ns: int) -> bool:
-        try:
-            control = self._dialect.control(payload, awaiting)
-        except DialectError as error:
-            self._report.dialect_error(error)
-            return False
-        match control:
-            case Pong(echo):
-                self._feed(heartbeat.PongMessage(echo), now_ns)
-            case Ping(reply):
-                if self._wire is not None and self._wire.send_text(reply.encode()):
-                    self._counters[Counter.SERVER_PINGS] += 1
-            case None:
-                return False
-        self._counters[Counter.CONTROL_MESSAGES] += 1
-        return True
+    def ended(self, code: Exit) -> None:
+        """The connection is closed for good, and so are we."""
+        if not self._done.done():
+            self._done.set_result(code)
 
-    def _key(self, payload: bytes) -> str | None:
-        try:
-            return self._dialect.key(payload)
-        except DialectError as error:
-            self._report.dialect_error(error)
-            return None
+    # Beside it -------------------------------------------------------------------------------
 
-    def on_pong(self, body: bytes, now_ns: int) -> None:
-        """A PONG frame came."""
-        self._words[LAST_FRAME_NS] = now_ns
-        self._feed(heartbeat.PongFrame(body), now_ns)
-
-    def on_ping(self, body: bytes, now_ns: int) -> None:
-        """A PING frame came and was answered."""
-        self._words[LAST_FRAME_NS] = now_ns
-        self._counters[Counter.SERVER_PINGS] += 1
-
-    def on_closed(self, ending: Ending) -> None:
-        """The socket is gone, or never came to be."""
-        self._wire = None
-        self._feed(
-            session.Lost(
-                ending.cause,
-                random.random(),
-                ending.code,
-                ending.reason,
-                ending.status,
-                ending.error,
+    def _scan_topics(self) -> None:
+        limit_ns = self._spec.liveness.data_silence_ns
+        if not limit_ns or self._spec.publish.key is None:
+            return
+        self._topic_timer = self._loop.call_later(limit_ns / TOPIC_SCANS / 1e9, self._scan_topics)
+        changes = self._topic_silence.scan(time.monotonic_ns(), self._publisher.topics())
+        for key, stale, age_ns in changes:
+            self.announce(
+                Announcement(
+                    kind=EventKind.STALE if stale else EventKind.FRESH,
+                    cause=Cause.DATA_SILENCE if stale else "",
+                    detail={"key": key, "age_s": round(age_ns / 1e9, 6)},
+                )
             )
-        )
+
+    def _stop_scanning(self) -> None:
+        if self._topic_timer is not None:
+            self._topic_timer.cancel()
+
+    def _read_again(self) -> None:
+        """Take over a changed subscription; everything else needs a new process."""
+        path = endpoints.spec_file(Path(self._assignment.shm_dir), self._spec.name)
+        try:
+            wanted = msgspec.msgpack.decode(path.read_bytes(), type=ConnectionSpec)
+        except (OSError, msgspec.MsgspecError) as error:
+            log.error("connection=%s cannot read %s: %s", self._spec.name, path, error)
+            return
+        self._connection.resubscribe(wanted.subscribe)
 
     def _orphaned(self) -> None:
-        self._report.announce(
-            Announcement(
-                kind=EventKind.ORPHANED, cause=Cause.SUPERVISOR_DIED, delay_s=ORPHAN_GRACE_S
-            )
-        )
-        self._loop.call_later(ORPHAN_GRACE_S, self._feed, session.StopWanted())
+        cause = Cause.SUPERVISOR_DIED
+        self.announce(Announcement(kind=EventKind.ORPHANED, cause=cause, delay_s=ORPHAN_GRACE_S))
+        self._loop.call_later(ORPHAN_GRACE_S, self._connection.stop)
 
 
 def _freeze() -> None:
@@ -310,7 +179,8 @@ def main(assignment: Assignment, listener: int) -> int:
     """
     Be the worker of ``assignment`` until it ends; return the exit code.
 
-    Called in a fresh fork: single thread, no loop, no ZeroMQ context, signals at their defaults.
+    Called in a fresh fork: single thread, no loop, no ZeroMQ context, signals at their defaults
+    but for SIGPIPE, which is ignored.
 
     Args:
         assignment: What to do.
@@ -321,7 +191,6 @@ def main(assignment: Assignment, listener: int) -> int:
     set_process_name(f"fw-{spec.name}")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    stack_path = Path(assignment.runtime_dir) / f"{spec.name}.stack"
     try:
         stats = StatsWriter.create(
             Path(assignment.shm_dir),
@@ -331,22 +200,33 @@ def main(assignment: Assignment, listener: int) -> int:
         )
     except SegmentError as error:
         log.error("connection=%s cannot start: %s", spec.name, error)
-        passing = isinstance(error, SegmentLocked | SegmentSpace)
+        passing = isinstance(error, SegmentLocked | SegmentUnavailable)
         return Exit.TEMPORARY if passing else Exit.CONFIGURATION
-    with stack_path.open("a") as stack_file:
+    stacks = _stack_file(endpoints.stack_file(Path(assignment.runtime_dir), spec.name))
+    if stacks is not None:
         # The supervisor aborts a hung worker: all stacks go here, then SIGABRT ends it.
-        faulthandler.enable(file=stack_file)
-        try:
-            return uvloop.run(_serve(assignment, stats, listener))
-        finally:
-            faulthandler.disable()
-            stats.close()
+        faulthandler.enable(file=stacks)
+    try:
+        return uvloop.run(_serve(assignment, stats, listener))
+    finally:
+        faulthandler.disable()
+        stats.close()
+
+
+def _stack_file(path: Path) -> IO[bytes] | None:
+    """Return the file for stacks, ``None`` if it cannot be had: a worker goes on without."""
+    try:
+        wanted = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.fdopen(os.open(path, wanted | os.O_NONBLOCK, 0o600), "ab", buffering=0)
+    except OSError as error:
+        log.warning("no file for stacks: %s", error)
+        return None
 
 
 async def _serve(assignment: Assignment, stats: StatsWriter, listener: int) -> Exit:
     try:
         runner = Runner(assignment, stats, listener)
-    except (ImportError, AttributeError) as error:
-        log.error("connection=%s cannot load pong_matcher: %s", assignment.spec.name, error)
+    except FunctionUnusable as error:
+        log.error("connection=%s cannot load %s", assignment.spec.name, error)
         return Exit.CONFIGURATION
     return await runner.run()

@@ -6,6 +6,7 @@ from fleet.toml and checks every relation between them; here stand shapes and de
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -58,7 +59,8 @@ class HeartbeatSpec:
 
     ``payload`` may hold ``${seq}``, ``${ts_ms}`` and ``${uuid}``. With PING frames and no payload
     each ping has a body of its own. ``pong_id`` is a JMESPath to the echoed ``${seq}``.
-    ``first_ns`` is the delay of the first ping after the session is up.
+    ``first_ns`` is the delay of the first ping after the session is up. ``misses`` unanswered pings
+    in a row mean death.
     """
 
     interval_ns: int = 30 * SECOND_NS
@@ -68,11 +70,120 @@ class HeartbeatSpec:
     application: bool = False
     pong_matcher: Match | None = None
     pong_id: str | None = None
+    misses: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerHeartbeat:
+    """
+    A heartbeat message that the exchange sends by itself, and how long it may fail to.
+
+    ``idle_only``: it comes only while there is nothing else to send, so any message counts.
+    """
+
+    match: Match
+    max_gap_ns: int
+    idle_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivenessSpec:
+    """
+    How long the exchange may be silent; 0: for ever.
+
+    ``max_silence_ns``: no frame of any kind, the session is dead. ``first_data_timeout_ns``: no
+    data at all since it got up, the session is dead. ``data_silence_ns``: no data, it is stale.
+    """
+
+    max_silence_ns: int = 0
+    data_silence_ns: int = 0
+    first_data_timeout_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AckSpec:
+    """
+    How the exchange answers a subscription: one matching message for each that was sent.
+
+    ``error`` recognises a refusal. ``timeout_ns`` runs from the last message sent.
+    """
+
+    match: Match
+    error: Match | None = None
+    timeout_ns: int = 10 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundLimit:
+    """At most ``messages`` in any ``per_ns``, pings and pongs counted."""
+
+    messages: int
+    per_ns: int = SECOND_NS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscribeSpec:
+    """
+    What is said when a session is open, and how.
+
+    ``messages`` are sent as they are. ``topics`` are put into ``template`` for as many at a time as
+    ``topics_per_message`` says: ``${topics}`` is a JSON array of them, ``${topic}`` the first as a
+    JSON string, ``${seq}`` the number of the message. ``cancel_template`` unsubscribes.
+    """
+
+    messages: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    template: str = ""
+    cancel_template: str = ""
+    topics_per_message: int = 100
+    ready: Match | None = None
+    ack: AckSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """
+    Where a secret is. ``value`` is a reference, never the secret itself.
+
+    Args:
+        kind: ``env``, ``file`` or ``credential``.
+        value: The variable's name, the file's path, or the name of a systemd credential.
+
+    """
+
+    kind: Literal["env", "file", "credential"]
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}"
+
+    def __repr__(self) -> str:
+        return f"Secret({self})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSpec:
+    """
+    How often a host may be dialled by all our processes: ``connects`` in any ``per_ns``.
+
+    ``concurrent``: sessions at a time, 0 for any number. ``directory`` holds the bucket files.
+    """
+
+    directory: str
+    host: str
+    connects: int = 5
+    per_ns: int = 5 * SECOND_NS
+    concurrent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectSpec:
-    """When a lost session is dialled again, inside the worker."""
+    """
+    When a lost session is dialled again, inside the worker.
+
+    ``refusals``: HTTP statuses and close codes that will not pass soon, besides the well-known.
+    ``max_attempts``: dials in a row without a stable session before giving up, 0 for ever.
+    """
 
     enabled: bool = True
     initial_delay_ns: int = 100 * MILLISECOND_NS
@@ -81,6 +192,10 @@ class ReconnectSpec:
     reset_after_ns: int = 60 * SECOND_NS
     connect_timeout_ns: int = 10 * SECOND_NS
     close_timeout_ns: int = 1 * SECOND_NS
+    address_timeout_ns: int = 3 * SECOND_NS
+    factor: float = 2.0
+    max_attempts: int = 0
+    refusals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +252,21 @@ class ConnectionSpec:
     name: str
     url: str
     exchange: str = ""
-    subscribe: tuple[str, ...] = ()
-    headers: tuple[tuple[str, str], ...] = ()
+    subscribe: SubscribeSpec = field(default_factory=SubscribeSpec)
+    headers: tuple[tuple[str, str | Secret], ...] = ()
     subprotocols: tuple[str, ...] = ()
     compression: bool = False
     decode: Decode = Decode.NONE
     server_ping: tuple[ServerPing, ...] = ()
+    server_heartbeat: ServerHeartbeat | None = None
     tls_ca: str | None = None
+    proxy: str | Secret | None = None
+    source_address: str | None = None
+    login: str | None = None
+    secrets: tuple[tuple[str, Secret], ...] = ()
+    outbound: OutboundLimit | None = None
+    budget: BudgetSpec | None = None
+    liveness: LivenessSpec = field(default_factory=LivenessSpec)
     heartbeat: HeartbeatSpec | None = field(default_factory=HeartbeatSpec)
     reconnect: ReconnectSpec = field(default_factory=ReconnectSpec)
     restart: RestartSpec = field(default_factory=RestartSpec)

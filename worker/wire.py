@@ -13,6 +13,7 @@ import ssl
 import struct
 import termios
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -31,21 +32,39 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from worker.announcement import Cause
+from worker.dial import ProxyRefused, open_socket
+from worker.retry_after import retry_after_ns
 from worker.spec import ConnectionSpec
 
-NORMAL_CLOSURE = 1000
 USER_AGENT = "feedwarden"
+# A peer may put 128,000 frames into one read. Slices are taken one after the other, and after so
+# long the loop has its turn: timers, signals and other sockets never wait for a flood.
+SLICE_BYTES = 16 * 1024
+TURN_NS = 20_000_000
+# A peer that reads nothing makes our answers pile up.
+UNSENT_BYTES_MAX = 4 * 1024 * 1024
+RETRY_AFTER_STATUSES = frozenset({418, 429, 503})
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a wire ended. Fields as in ``worker.session.Lost``."""
+    """How a wire ended. Fields as in ``worker.session_facts.Lost``."""
 
     cause: str
     code: int | None = None
     reason: str = ""
     status: int | None = None
     error: str = ""
+    retry_after_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where to dial this time: what a login or a secret made of the configuration."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    proxy: str | None = None
 
 
 class WireEvents(Protocol):
@@ -80,39 +99,60 @@ class Wire(asyncio.Protocol):
 
     Args:
         spec: The connection.
+        route: Where to dial.
         events: Who is told.
 
     """
 
-    def __init__(self, spec: ConnectionSpec, events: WireEvents) -> None:
-        self._spec, self._events = spec, events
+    def __init__(self, spec: ConnectionSpec, route: Route, events: WireEvents) -> None:
+        self._spec, self._route, self._events = spec, route, events
         self._engine = ClientProtocol(
-            parse_uri(spec.url),
+            parse_uri(route.url),
             extensions=[ClientPerMessageDeflateFactory()] if spec.compression else None,
             subprotocols=[Subprotocol(name) for name in spec.subprotocols] or None,
             max_size=spec.limits.max_message,
         )
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._descriptor = -1
         self._dial: asyncio.Task[None] | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
-        self._fragments: list[bytes] = []
+        self._backlog: deque[tuple[bytes, int, int]] = deque()
+        self._backlog_bytes = 0
+        self._fragments = bytearray()
         self._is_text = False
+        self._flooded = False  # the peer took nothing of what we had to say
+        self._writable: asyncio.Future[None] | None = None
         self._ended = False
 
     # Dialling --------------------------------------------------------------------------------
 
     def open(self, context: ssl.SSLContext | None) -> None:
         """Resolve, connect and shake hands; a task only until the socket is there."""
-        self._dial = asyncio.get_running_loop().create_task(self._connect(context))
+        self._dial = self._loop.create_task(self._connect(context))
         self._dial.add_done_callback(self._dialed)
 
     async def _connect(self, context: ssl.SSLContext | None) -> None:
         uri = self._engine.uri
-        loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: self, uri.host, uri.port, ssl=context)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host that is no name
+            connected = await open_socket(
+                uri.host,
+                uri.port,
+                proxy=self._route.proxy,
+                source=self._spec.source_address,
+                address_timeout_s=self._spec.reconnect.address_timeout_ns / 1e9,
+            )
+            try:
+                await self._loop.create_connection(
+                    lambda: self,
+                    sock=connected,
+                    ssl=context,
+                    server_hostname=uri.host if context is not None else None,
+                )
+            except BaseException:
+                connected.close()
+                raise
+        except (OSError, ValueError) as error:  # ValueError: a host that is no name
             self._end(_ending_of_dial(error))
 
     def _dialed(self, dial: asyncio.Task[None]) -> None:
@@ -131,7 +171,9 @@ class Wire(asyncio.Protocol):
         self._descriptor = transport.get_extra_info("socket").fileno()
         request = self._engine.connect()
         request.headers["User-Agent"] = USER_AGENT
-        for name, value in self._spec.headers:
+        for name, value in self._route.headers:
+            with contextlib.suppress(KeyError):
+                del request.headers[name]  # setting one adds a line
             request.headers[name] = value
         self._events.on_connected(_peer_name(transport))
         self._engine.send_request(request)
@@ -142,6 +184,29 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes, answer what must be answered, hand on what they complete."""
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        if len(data) <= SLICE_BYTES and not self._backlog:
+            self._take(data, now_ns, wall_ns)
+            return
+        for start in range(0, len(data), SLICE_BYTES):
+            self._backlog.append((data[start : start + SLICE_BYTES], now_ns, wall_ns))
+        self._backlog_bytes += len(data)
+        self._work_off()
+
+    def _work_off(self) -> None:
+        turn_ends_ns = time.monotonic_ns() + TURN_NS
+        while self._backlog and not self._ended:
+            if time.monotonic_ns() >= turn_ends_ns:
+                if self._transport is not None:
+                    self._transport.pause_reading()
+                self._loop.call_soon(self._work_off)
+                return
+            data, now_ns, wall_ns = self._backlog.popleft()
+            self._backlog_bytes -= len(data)
+            self._take(data, now_ns, wall_ns)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _take(self, data: bytes, now_ns: int, wall_ns: int) -> None:
         engine = self._engine
         engine.receive_data(data)
         if engine.writes:
@@ -162,12 +227,11 @@ class Wire(asyncio.Protocol):
                 self._events.on_message(is_text, bytes(frame.data), now_ns, wall_ns)
             else:
                 self._is_text = is_text
-                self._fragments.append(bytes(frame.data))
+                self._fragments += frame.data
         elif opcode is Opcode.CONT:
-            if frame.data:  # endless empty ones pass every limit on bytes
-                self._fragments.append(bytes(frame.data))
+            self._fragments += frame.data
             if frame.fin:
-                payload = b"".join(self._fragments)
+                payload = bytes(self._fragments)
                 self._fragments.clear()
                 self._events.on_message(self._is_text, payload, now_ns, wall_ns)
         elif opcode is Opcode.PONG:
@@ -176,11 +240,11 @@ class Wire(asyncio.Protocol):
             self._events.on_ping(bytes(frame.data), now_ns)
 
     def pending_bytes(self) -> int:
-        """Return how many bytes wait in the socket's receive buffer (FIONREAD, tcp(7))."""
+        """Return how many bytes wait to be read, here and in the socket (FIONREAD, tcp(7))."""
         if self._transport is None or self._transport.is_closing():
             return 0
         raw = fcntl.ioctl(self._descriptor, termios.FIONREAD, b"\0\0\0\0")
-        return int(struct.unpack("i", raw)[0])
+        return self._backlog_bytes + int(struct.unpack("i", raw)[0])
 
     # Sending ---------------------------------------------------------------------------------
 
@@ -189,6 +253,13 @@ class Wire(asyncio.Protocol):
         if not self._can_send():
             return False
         self._engine.send_text(payload)
+        return self._flush()
+
+    def send_binary(self, payload: bytes) -> bool:
+        """Send a binary message; return whether the socket took it."""
+        if not self._can_send():
+            return False
+        self._engine.send_binary(payload)
         return self._flush()
 
     def send_ping(self, body: bytes) -> bool:
@@ -213,7 +284,27 @@ class Wire(asyncio.Protocol):
                 return False
             if data is not SEND_EOF:
                 transport.write(data)
+        if transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+            self._flooded = True
+            transport.abort()
+            return False
         return True
+
+    def pause_writing(self) -> None:
+        """Take note that the peer does not keep up (asyncio.Protocol)."""
+        if self._writable is None:
+            self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let those go on who wait to send (asyncio.Protocol)."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    async def drained(self) -> None:
+        """Wait until the peer keeps up again, or the socket is gone."""
+        if self._writable is not None:
+            await asyncio.shield(self._writable)
 
     # Ending ----------------------------------------------------------------------------------
 
@@ -254,7 +345,7 @@ class Wire(asyncio.Protocol):
         # Buffered output keeps a closing transport open for as long as the peer reads nothing.
         if self._abort_timer is None:
             delay_s = self._spec.reconnect.close_timeout_ns / 1e9
-            self._abort_timer = asyncio.get_running_loop().call_later(delay_s, self.abort)
+            self._abort_timer = self._loop.call_later(delay_s, self.abort)
 
     def eof_received(self) -> bool:
         """The peer will send no more: let the transport close (asyncio.Protocol)."""
@@ -264,7 +355,8 @@ class Wire(asyncio.Protocol):
         """Tell how it ended (asyncio.Protocol)."""
         with contextlib.suppress(WebSocketException, EOFError):
             self._engine.receive_eof()
-        self._end(_ending(self._engine, error))
+        flooded = Ending(Cause.SEND_FAILED, error="the peer reads nothing")
+        self._end(flooded if self._flooded else _ending(self._engine, error))
 
     def _end(self, ending: Ending) -> None:
         if self._ended:
@@ -274,6 +366,8 @@ class Wire(asyncio.Protocol):
             self._abort_timer.cancel()
         self._transport = None
         self._fragments.clear()
+        self._backlog.clear()
+        self.resume_writing()
         self._events.on_closed(ending)
 
 
@@ -290,11 +384,13 @@ def tls_context(spec: ConnectionSpec) -> ssl.SSLContext | None:
     return ssl.create_default_context(cafile=spec.tls_ca)
 
 
-def _ending_of_dial(error: OSError | UnicodeError) -> Ending:
+def _ending_of_dial(error: OSError | ValueError) -> Ending:
     if isinstance(error, socket.gaierror | UnicodeError):
         cause = Cause.DNS
     elif isinstance(error, ssl.SSLError):
         cause = Cause.TLS
+    elif isinstance(error, ProxyRefused):
+        cause = Cause.PROXY
     elif isinstance(error, ConnectionRefusedError):
         cause = Cause.CONNECT_REFUSED
     else:
@@ -305,8 +401,12 @@ def _ending_of_dial(error: OSError | UnicodeError) -> Ending:
 def _ending(engine: ClientProtocol, error: Exception | None) -> Ending:
     refusal = engine.handshake_exc
     if isinstance(refusal, InvalidStatus):
+        status = refusal.response.status_code
         return Ending(
-            "handshake_refused", status=refusal.response.status_code, error=_text(refusal)
+            Cause.HANDSHAKE_REFUSED,
+            status=status,
+            error=_text(refusal),
+            retry_after_ns=_retry_after_ns(refusal) if status in RETRY_AFTER_STATUSES else 0,
         )
     if isinstance(refusal, InvalidHandshake):
         return Ending(Cause.HANDSHAKE_FAILED, error=_text(refusal))
@@ -326,6 +426,11 @@ def _ending(engine: ClientProtocol, error: Exception | None) -> Ending:
     return Ending(
         Cause.RESET, error=_text(error) if error else "the peer closed without a close frame"
     )
+
+
+def _retry_after_ns(refusal: InvalidStatus) -> int:
+    values = refusal.response.headers.get_all("Retry-After")
+    return (retry_after_ns(values[0], time.time_ns()) or 0) if values else 0
 
 
 def _text(error: BaseException | None) -> str:

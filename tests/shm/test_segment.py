@@ -14,6 +14,7 @@ from shm.errors import (
     SegmentLocked,
     SegmentSpace,
     SegmentTruncated,
+    SegmentUnavailable,
     SegmentVersion,
 )
 from shm.layout import HEADER, HEADER_BYTES, MAGIC, PAGE, SegmentKind
@@ -86,8 +87,8 @@ def test_a_flipped_byte_where_it_matters_is_refused_and_elsewhere_no_crash(path)
             segment.open_readonly(path, KIND, HASH).close()
         except SegmentError:
             refused.add(position)
-    # magic, major; layout hash, total bytes, endian tag, kind
-    assert refused == {*range(10), *range(16, 44)}
+    # magic, major; layout hash, total bytes, endian tag, kind; incarnation beyond any that is lived
+    assert refused == {*range(10), *range(16, 44), *range(85, 88)}
 
 
 def test_another_layout_or_version_is_told_apart_from_a_foreign_file(path):
@@ -156,7 +157,7 @@ def test_the_lock_falls_with_its_owner_however_it_dies(path):
 
 def test_no_room_is_an_error_with_figures_and_leaves_nothing(path):
     """posix_fallocate really fails: a file system has no room for an exbibyte."""
-    with pytest.raises((SegmentSpace, OSError)):
+    with pytest.raises(SegmentSpace):
         segment.create(path, KIND, 1 << 60, HASH, name="a", incarnation=1)
     assert list(path.parent.iterdir()) == []
 
@@ -170,4 +171,51 @@ def test_readers_coming_and_going_leave_the_segment(path):
     for _ in range(5):
         subprocess.run([sys.executable, "-c", script], check=True)
     assert not owned.replaced()
+    owned.close()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "text"])
+def test_what_is_no_segment_is_refused_without_waiting(path, kind):
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.write_text("precious")
+    for look in (
+        lambda: segment.open_readonly(path, KIND, HASH),
+        lambda: segment.lock_predecessor(path, 0),
+        lambda: segment.is_locked(path),
+    ):
+        with pytest.raises(SegmentError):
+            look()
+
+
+def test_a_missing_directory_is_worth_another_try(tmp_path):
+    with pytest.raises(SegmentUnavailable):
+        segment.create(tmp_path / "gone" / "a", KIND, SIZE, HASH, name="a", incarnation=1)
+
+
+@pytest.mark.parametrize("incarnation", [0, segment.INCARNATION_MAX + 1, 2**64 - 1])
+def test_an_incarnation_that_nobody_lives_to_see_is_not_believed(path, incarnation):
+    make(path, incarnation).close()
+    with pytest.raises(SegmentVersion, match="incarnation"):
+        segment.open_readonly(path, KIND, HASH)
+
+
+def test_a_file_shorter_than_its_layout_is_not_mapped(path):
+    make(path).close()
+    with pytest.raises(SegmentTruncated):
+        segment.open_readonly(path, KIND, HASH, SIZE + 1)
+
+
+def test_a_segment_that_was_cut_is_told_and_mended_by_its_owner(path):
+    owned = make(path, 3)
+    assert not owned.truncated()
+    os.truncate(path, 0)
+    assert owned.truncated()
+    owned.mend()
+    seen = segment.open_readonly(path, KIND, HASH)
+    assert seen.header.incarnation == 3
+    seen.close()
     owned.close()

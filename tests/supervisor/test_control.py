@@ -18,7 +18,7 @@ def control(tmp_path):
 
     def obey(order):
         orders.append(order)
-        return "no" if "refuse" in order.names else ""
+        return Reply("no" if "refuse" in order.names else "")
 
     path = tmp_path / "control.sock"
     context = zmq.Context()
@@ -66,3 +66,16 @@ def test_nobody_there_is_none_not_a_hang(tmp_path):
     path = tmp_path / "control.sock"
     with listen(path):
         assert send_order(path, Order("shutdown"), 0.2) is None
+
+
+def test_json_too_deep_to_be_read_is_no_order_and_the_next_one_is_answered(control):
+    path, orders = control
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(f"ipc://{path}")
+        for deep in (b'{"x":' + b"[" * 200_000, b'{"verb":"stop","q":' + b'{"a":' * 100_000):
+            dealer.send(deep)
+            assert dealer.poll(5000)
+            assert b"not an order" in dealer.recv()
+    assert send_order(path, Order("stop", ("a",)), 5) == Reply()
+    assert [order.verb for order in orders] == ["stop"]

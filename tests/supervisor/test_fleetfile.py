@@ -1,5 +1,6 @@
 """Every fault at once, each at its line; and what a good file becomes."""
 
+import time
 import tomllib
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.errors import Fault
 from supervisor.fleet_model import duration_ns, size_bytes
+from supervisor.fleet_spec import merge
 from supervisor.fleetfile import FleetFileError, load
 from supervisor.toml_positions import line_numbers
 from worker.profiles import PROFILES
@@ -261,6 +264,345 @@ def test_what_is_no_duration(written):
 @pytest.mark.parametrize(("written", "size"), [(512, 512), ("8MiB", 8 << 20), ("1.5KiB", 1536)])
 def test_sizes(written, size):
     assert size_bytes(written) == size
+
+
+# Merging -----------------------------------------------------------------------------------------
+
+
+def beats(read, defaults, own, exchange=""):
+    """Return the heartbeat that these three lines come to."""
+    text = f"[defaults]\n{defaults}\n{MINIMAL}{own}\n"
+    return read(text + (f"exchange = '{exchange}'" if exchange else "")).connections[0].heartbeat
+
+
+def test_a_profile_without_pings_does_not_forget_the_intervals_below_it(read):
+    own = "heartbeat = { use_ws_ping = true }"
+    beat = beats(read, "heartbeat = { interval = 3, timeout = 2 }", own, "htx_spot")
+    assert (beat.interval_ns, beat.timeout_ns) == (3 * SECOND_NS, 2 * SECOND_NS)
+
+
+def test_false_switches_off_until_a_later_table_or_number_switches_on(read):
+    assert beats(read, "heartbeat = { interval = 3 }", "heartbeat = false") is None
+    assert beats(read, "heartbeat = { interval = 3 }", "", "htx_spot") is None
+    on = beats(read, "heartbeat = false", "heartbeat = { timeout = 3 }")
+    assert (on.interval_ns, on.timeout_ns) == (30 * SECOND_NS, 3 * SECOND_NS)
+    assert beats(read, "heartbeat = false", "heartbeat = 7").interval_ns == 7 * SECOND_NS
+
+
+@pytest.mark.parametrize(
+    ("defaults", "own", "exchange", "interval", "timeout"),
+    [
+        # A number lowers an inherited timeout that would exceed it, and never raises one.
+        ("heartbeat = { timeout = 8 }", "heartbeat = 5", "", 5, 5),
+        ("heartbeat = { timeout = 2 }", "heartbeat = 5", "", 5, 2),
+        ("heartbeat = { timeout = '8s' }", "heartbeat = 5", "", 5, 5),
+        ("", "heartbeat = 5", "bybit_v5", 5, 5),
+        ("", "heartbeat = 15", "bybit_v5", 15, 10),
+        # An explicit timeout at a later level wins.
+        ("heartbeat = 5", "heartbeat = { timeout = 9 }", "", 5, 9),
+        # The lowering goes with the number: a later interval has room for the usual timeout.
+        ("heartbeat = 5", "heartbeat = { interval = 60 }", "", 60, 10),
+        ("heartbeat = 5", "heartbeat = { first = 1 }", "", 5, 5),
+        ("heartbeat = 5", "heartbeat = 60", "", 60, 10),
+    ],
+)
+def test_a_number_sets_the_interval(read, defaults, own, exchange, interval, timeout):
+    beat = beats(read, defaults, own, exchange)
+    assert (beat.interval_ns, beat.timeout_ns) == (interval * SECOND_NS, timeout * SECOND_NS)
+
+
+def test_a_number_over_a_profile_keeps_its_way_of_pinging(read):
+    beat = beats(read, "", "heartbeat = 5", "bybit_v5")
+    assert beat.application
+    assert beat.payload == b'{"op":"ping"}'
+
+
+def test_a_crash_loop_that_was_switched_off_comes_back_as_it_was(read):
+    text = "[defaults.restart.crash_loop]\ndeaths = 9\n"
+    off = read(text + MINIMAL + "restart = { crash_loop = false }").connections[0]
+    assert off.restart.crash_loop is None
+    on = read(text + MINIMAL + "restart = { crash_loop = { floor = 1 } }").connections[0]
+    assert (on.restart.crash_loop.deaths, on.restart.crash_loop.floor_ns) == (9, SECOND_NS)
+
+
+def test_matchers_and_secrets_written_as_tables_are_one_value(read):
+    text = """
+    [defaults]
+    headers = { A = { env = "A" }, B = "b" }
+    secrets = { key = { file = "/key" } }
+    proxy = { env = "P" }
+    ack = { match = { text = "below" }, error = { text = "no" }, timeout = 3 }
+    [[connection]]
+    name = "a"
+    url = "ws://h/"
+    headers = { A = { file = "/a" } }
+    secrets = { key = { credential = "key" } }
+    proxy = { credential = "p" }
+    ack = { match = "id", error = { text = "never" } }
+    """
+    spec = read(text).connections[0]
+    headers = dict(spec.headers)
+    assert (headers["A"].kind, headers["A"].value) == ("file", "/a")
+    assert headers["B"] == "b"
+    assert [(name, secret.kind) for name, secret in spec.secrets] == [("key", "credential")]
+    assert spec.proxy.kind == "credential"
+    ack = spec.subscribe.ack
+    assert (ack.match.kind, ack.match.value) == (MatchKind.JMESPATH, "id")
+    assert (ack.error.value, ack.timeout_ns) == ("never", 3 * SECOND_NS)
+
+
+LEAVES = st.integers(0, 3) | st.booleans() | st.text("ab", max_size=2)
+TABLES = st.recursive(
+    st.dictionaries(st.sampled_from("abc"), LEAVES, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), LEAVES | inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(TABLES, TABLES, TABLES)
+def test_merging_goes_key_by_key_and_the_last_word_wins(one, two, three):
+    assert merge([one]) == one
+    assert merge([one, one]) == one
+    assert merge([one, two, three]) == merge([merge([one, two]), three])
+    for key, value in three.items():
+        if not isinstance(value, dict):
+            assert merge([one, two, three])[key] == value
+
+
+# Every fault at once -----------------------------------------------------------------------------
+
+
+def test_a_fault_of_shape_does_not_hide_those_of_relation_elsewhere(faults):
+    text = """[fleet]
+name = "budget"
+colour = "red"
+[[connection]]
+name = "broken"
+url = 5
+[[connection]]
+name = "fleet"
+url = "ws://user@h/"
+[[connection]]
+name = "broken"
+url = "ws://h/"
+hang = { warn_after = 5, timeout = 5 }
+[budget."h:1"]
+connects = 0
+[simulator]
+host = "\\u0000"
+"""
+    found = [(line, key) for line, key, _message in faults(text)]
+    assert found == [
+        (3, "fleet.colour"),
+        (6, "connection[0].url"),
+        (8, "connection[1].name"),
+        (9, "connection[1].url"),
+        (11, "connection[2].name"),
+        (13, "connection[2].hang.timeout"),
+        (14, "budget.h:1"),
+        (15, "budget.h:1.connects"),
+        (17, "simulator.host"),
+    ]
+
+
+def test_a_relation_is_told_where_the_key_was_written(faults):
+    beat = "[defaults]\nheartbeat = { pong_id = 'id' }\n"
+    line, key, _message = only(faults(beat + MINIMAL + MINIMAL.replace('"a"', '"b"')))
+    assert (line, key) == (2, "defaults.heartbeat.pong_id")
+    own = "[defaults]\nheartbeat = { interval = 9 }\n" + MINIMAL + "heartbeat = -1\n"
+    line, key, _message = only(faults(own))
+    assert (line, key) == (6, "connection[0].heartbeat.interval")
+
+
+def test_a_fault_in_a_list_is_told_where_the_list_was_written(faults):
+    rules = "server_ping = [{ match = 'a[', reply = 'x' }]\n"
+    inherited = only(faults(f"[defaults]\n{rules}{MINIMAL}"))
+    assert inherited[:2] == (2, "defaults.server_ping[0].match")
+    good = rules.replace("a[", "a")
+    own = only(faults(f"[defaults]\n{good}{MINIMAL}{rules}"))
+    assert own[:2] == (6, "connection[0].server_ping[0].match")
+
+
+@pytest.mark.parametrize(
+    ("host", "tables", "connects"),
+    [
+        ("h", "", 5),
+        ("h", '[budget."h"]\nconnects = 9\n', 9),
+        ("h:9443", '[budget."h"]\nconnects = 9\n', 9),
+        ("H", '[budget."h"]\nconnects = 9\n', 9),
+        ("127.0.0.1", "", None),
+        ("localhost", "", None),
+        ("[::1]", "", None),
+        ("127.0.0.1", '[budget."127.0.0.1"]\nconnects = 9\n', 9),
+    ],
+)
+def test_every_host_has_a_budget_but_this_machine(read, host, tables, connects):
+    budget = read(MINIMAL.replace("ws://h/", f"ws://{host}/") + tables).connections[0].budget
+    assert (budget and budget.connects) == connects
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("heartbeat = true", "must be a table or false, got True"),
+        ("proxy = 5", "must be text or a table {env = ...}"),
+        ("headers = { X = 5 }", "must be text or a table"),
+        ("headers = { str = 5 }", "must be text or a table"),
+        ("headers = { X = { evn = 'A' } }", "unknown key"),
+        ("ready = 5", "must be text or a table {text = ...}, got 5"),
+        ("restart = { crash_loop = 5 }", "must be a table or false"),
+        ("publish = 5", "must be a table, got 5"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_one_fault_that_says_what_is_wanted(faults, written, words):
+    line, key, message = only(faults(MINIMAL + written))
+    assert words in message
+    assert line == 4
+    assert "Table" not in key + message
+
+
+def test_an_unknown_key_in_a_secret_brings_the_known_one(read):
+    with pytest.raises(FleetFileError) as caught:
+        read(MINIMAL + "headers = { X = { evn = 'A' } }")
+    assert caught.value.faults[0].hint == 'did you mean "env"?'
+
+
+# No traceback ------------------------------------------------------------------------------------
+
+INTEGERS = {"400 digits": "9" * 400, "5000 digits": "9" * 5000, "5000 hex": "0x" + "f" * 5000}
+VALUES_OF_ANY_KIND = [
+    *INTEGERS.values(), "-" + "9" * 400, "nan", "-inf", "1e400", "true", "[]", "{}", "''",
+    '"\\u0000"', "1979-05-27", "07:32:00", f"'{'9' * 5000}s'", f"'{'9' * 400}GiB'",
+    "[" * 3000 + "]" * 3000, "[" * 300 + "]" * 300, "{a=" * 3000 + "1" + "}" * 3000,
+    "{a=" * 200 + "1" + "}" * 200, f"'{'(' * 3000}'", f"'{'a.' * 3000}a'",
+]  # fmt: skip
+ANY_KEY = [
+    "heartbeat", "heartbeat.interval", "heartbeat.pong_matcher", "headers", "headers.X",
+    "secrets.x", "proxy", "ready", "ack", "ack.match", "server_ping", "topics", "login",
+    "topics_per_message", "limits.max_message", "publish.sndhwm", "publish.stats.ring",
+    "reconnect.refusals", "restart.stable_after", "restart.crash_loop", "tls.ca", "exchange",
+    "socket.source_address", "liveness.max_silence", "outbound.messages", "decode", "colour",
+    ".".join("a" * 1200), "restart." + ".".join("a" * 1200),
+]  # fmt: skip
+
+
+def told(reading, *arguments):
+    """Return the faults that a reading raises, none if it makes a fleet; nothing else may come."""
+    try:
+        assert reading(*arguments).connections
+    except FleetFileError as error:
+        return error.faults
+    return ()
+
+
+@pytest.mark.parametrize("key", ANY_KEY, ids=lambda key: key[:30])
+def test_whatever_a_key_holds_the_answer_is_a_fleet_or_faults(read, key):
+    for value in VALUES_OF_ANY_KIND:
+        for text in (
+            MINIMAL + f"{key} = {value}\n",
+            f"[defaults]\n{key} = {value}\n{MINIMAL}",
+            f"[defaults]\n{key} = {value}\n{MINIMAL}{key} = {value}\n",
+        ):
+            assert all(len(str(fault)) < 1000 for fault in told(read, text))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["version", "fleet", "fleet.name", "fleet.runtime_dir", "defaults", "connection", "budget",
+     "budget.h", "budget.h.per", "simulator", "simulator.rate", "simulator.seed",
+     "simulator.host", "simulator.answer_delay"],
+)  # fmt: skip
+def test_whatever_the_head_of_a_file_holds_the_answer_is_a_fleet_or_faults(read, key):
+    for value in VALUES_OF_ANY_KIND:
+        for rest in (MINIMAL, ""):
+            assert all(map(str, told(read, f"{key} = {value}\n{rest}")))
+
+
+@given(st.text("[]{}=.,'\"#\\\n\r \tabc019-_+:T\u2028", max_size=40))
+def test_any_text_after_a_good_connection_is_a_fleet_or_faults(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes((MINIMAL + text).encode())
+    lines = (MINIMAL + text).count("\n") + 1
+    assert all(0 <= fault.line <= lines for fault in told(load, path))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_fleet_or_faults(tmp_path_factory, raw):
+    path = tmp_path_factory.getbasetemp() / "bytes.toml"
+    path.write_bytes(raw)
+    with pytest.raises(FleetFileError):
+        load(path)
+
+
+def test_an_integer_of_too_many_digits_has_its_line(faults):
+    line, key, message = only(faults(MINIMAL + "topics_per_message = " + "9" * 5000))
+    assert (line, key) == (4, "")
+    assert "4300 digits" in message
+
+
+def test_the_home_of_nobody_is_a_fault_with_its_line(faults):
+    text = f'[fleet]\nruntime_dir = "~nosuchuser/x"\n{MINIMAL}'
+    assert only(faults(text))[:2] == (2, "fleet.runtime_dir")
+
+
+def test_a_file_named_like_the_budgets_needs_another_name(faults):
+    assert only(faults(MINIMAL, name="budget.toml"))[1] == "fleet.name"
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "", "nul\0.toml"])
+def test_an_unreadable_file_has_no_line(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(FleetFileError) as caught:
+        load(path)
+    (fault,) = caught.value.faults
+    assert fault.line == 0
+    assert str(fault) == f"{path}: {fault.message}"
+
+
+def test_a_fault_with_a_line_tells_it():
+    assert str(Fault("f", 3, "a.b", "is bad", "mend")) == "f:3: a.b: is bad (mend)"
+
+
+def test_what_is_no_utf_8_has_its_line(tmp_path):
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"# one\n# two\n\xff\n")
+    with pytest.raises(FleetFileError) as caught:
+        load(path)
+    assert caught.value.faults[0].line == 3
+
+
+def test_a_file_without_end_is_refused():
+    with pytest.raises(FleetFileError, match="more than 16 MiB"):
+        load(Path("/dev/zero"))
+
+
+# Lines -------------------------------------------------------------------------------------------
+
+
+def test_a_long_array_costs_time_in_proportion():
+    text = MINIMAL + "topics = [\n" + "'x',\n" * 30_000 + "]\nlogin = 'a:b'\n"
+    began = time.perf_counter()
+    assert line_numbers(text)[("connection", 0, "login")] == 30_006
+    assert time.perf_counter() - began < 5  # 0.1 s; by trying line after line it was minutes
+
+
+def test_lines_end_where_toml_says(faults):
+    separators = '# \u2028 \x85 \u2029\na = \'\u2028\'\r\nb = """\n\n"""\n'
+    found = faults(separators + MINIMAL + "colour = 1\n")
+    assert [(line, key) for line, key, _message in found] == [
+        (2, "a"), (3, "b"), (9, "connection[0].colour")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['"""a"""', '"""a\n"b""c"""', '"""a\n\\""""', '"""\n"""""', "'''a\n'b''c'''''", '"#["', "'[{'",
+     "[ # ]\n1, '''\n]''',\n]", '{ a = "}", b = [\n1] }', '"\\"["', '"""\\\n  x"""', "''", '""'],
+)  # fmt: skip
+def test_what_can_hide_a_line_end_does_not_move_the_lines_after_it(value):
+    text = f"a = {value} # [ ''' \n# x = [\nlast = 1\n"
+    tomllib.loads(text)
+    assert line_numbers(text)[("last",)] == text.count("\n")
 
 
 KEYS = st.text("abc-_", min_size=1, max_size=3)

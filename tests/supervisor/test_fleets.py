@@ -6,9 +6,10 @@ import subprocess
 import pytest
 
 from shm.directory import make_private, user_directory
+from shm.errors import SegmentError
 from supervisor.errors import NoSuchConnection, NoSuchFleet
-from supervisor.fleets import find, select
-from supervisor.registry import Registry
+from supervisor.fleets import find, is_supervised, opened, select, slots_of
+from supervisor.registry import WORD_SLOTS, Registry
 
 
 @pytest.fixture
@@ -85,3 +86,38 @@ def test_a_name_that_matches_nothing_brings_a_hint():
         select(["okx-btcc"], ["binance-btc", "okx-btc"])
     with pytest.raises(NoSuchConnection, match=r"'zzz'$"):
         select(["zzz"], ["binance-btc", "okx-btc"])
+
+
+def test_a_fleet_that_ended_this_moment_is_no_fleet(base):
+    directory = user_directory() / "one"
+    with pytest.raises(NoSuchFleet, match="no fleet 'one'"):
+        opened(directory)
+    assert not is_supervised(directory)
+
+
+def test_a_table_of_impossible_numbers_is_an_error_with_its_path(base):
+    registry = a_fleet("one")
+    directory = user_directory() / "one"
+    with opened(directory) as view:
+        registry._words[WORD_SLOTS] = 2**40  # after it was looked at
+        with pytest.raises(SegmentError, match="one/registry"):
+            slots_of(view, directory)
+    registry.close()
+
+
+def test_a_dead_fleet_is_told_apart_from_none(base):
+    registry = a_fleet("one")
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    registry._words[1] = dead.pid
+    with pytest.raises(NoSuchFleet, match="the supervisor of one is dead"):
+        find("one", running=True)
+    with pytest.raises(NoSuchFleet, match="no fleet 'two'"):
+        find("two", running=True)
+    registry.close()
+
+
+def test_several_fleets_are_a_matter_of_usage_and_none_is_not(base):
+    assert NoSuchFleet(None, ("one", "two")).exit_code == 2
+    assert NoSuchFleet("three", ("one", "two")).exit_code == 6
+    assert NoSuchFleet(None, ()).exit_code == 6

@@ -81,12 +81,115 @@ def test_what_is_not_ours_in_them_is_left_alone(make):
     premises.shm_dir.parent.chmod(0o700)
     premises.runtime_dir.mkdir(mode=0o700)
     (premises.shm_dir / "b.stats").write_text("mine")
-    (premises.runtime_dir / "events.sock").write_text("no socket")
     (premises.runtime_dir / "notes").write_text("mine")
+    (premises.runtime_dir / "b.stack").write_text("mine")
+    (premises.runtime_dir / "data").mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(str(premises.runtime_dir / "data" / "b.sock"))
     with premises:
         pass
     assert everything(premises.shm_dir) == ["b.stats"]
-    assert everything(premises.runtime_dir) == ["events.sock", "notes"]
+    assert everything(premises.runtime_dir) == ["b.stack", "data", "data/b.sock", "notes"]
+    (premises.runtime_dir / "data" / "b.sock").unlink()
+    with premises:
+        pass
+    assert (premises.runtime_dir / "data").is_dir(), "it was there before"
+
+
+def in_the_way(path, kind):
+    """Put something that is not ours at a path; return what must be closed."""
+    match kind:
+        case "file":
+            path.write_text("precious")
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "link":
+            (path.parent / "precious").write_text("precious")
+            path.symlink_to(path.parent / "precious")
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "shm/registry",
+        "shm/a.stats",
+        "run/a.stack",
+        "run/events.sock",
+        "run/control.sock",
+        "run/wake.sock",
+        "run/zygote.sock",
+        "run/data",
+        "run/data/a.sock",
+        "run/feedwarden.lock",
+    ],
+)
+def test_what_stands_in_our_way_and_is_not_ours_is_refused_and_left(make, where, kind):
+    premises = make()
+    if (where, kind) == ("run/data", "directory"):
+        pytest.skip("that is what it shall be")
+    for folder in (premises.shm_dir, premises.runtime_dir):
+        folder.mkdir(mode=0o700, parents=True)
+    premises.shm_dir.parent.chmod(0o700)
+    root, name = where.split("/", 1)
+    folder = premises.shm_dir if root == "shm" else premises.runtime_dir
+    (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
+    in_the_way(folder / name, kind)
+    before = everything(folder)
+    with pytest.raises(RuntimeDirectoryRefused) as refused:
+        premises.__enter__()
+    assert refused.value.exit_code == 5
+    assert everything(folder) == before
+
+
+@pytest.mark.parametrize("name", ["events.sock", "data/a.sock"])
+def test_a_socket_on_which_somebody_answers_is_refused(make, name):
+    premises = make()
+    (premises.runtime_dir / "data").mkdir(mode=0o700, parents=True)
+    premises.runtime_dir.chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(str(premises.runtime_dir / name))
+        foreign.listen()
+        with pytest.raises(RuntimeDirectoryRefused, match=f"process {os.getpid()} listens"):
+            premises.__enter__()
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(premises.runtime_dir / name))
+    with premises:  # nobody answers: a socket of an earlier life
+        pass
+    assert not (premises.runtime_dir / name).exists()
+
+
+def test_a_data_directory_that_others_may_read_is_refused(make):
+    premises = make()
+    (premises.runtime_dir / "data").mkdir(parents=True)
+    premises.runtime_dir.chmod(0o700)
+    (premises.runtime_dir / "data").chmod(0o755)
+    with pytest.raises(RuntimeDirectoryRefused, match="chmod 0700"):
+        premises.__enter__()
+
+
+def test_a_stack_file_that_faulthandler_wrote_is_ours(make):
+    premises = make()
+    premises.runtime_dir.mkdir(mode=0o700)
+    (premises.runtime_dir / "a.stack").write_text("Fatal Python error: Aborted\n")
+    with premises:
+        pass
+    assert everything(premises.runtime_dir) == []
+
+
+def test_leftovers_of_connections_that_are_configured_no_more_are_removed(make):
+    premises = make()
+    premises.runtime_dir.mkdir(mode=0o700)
+    (premises.runtime_dir / LOCK).write_text('{"names": ["gone"], "data_created": true}')
+    (premises.runtime_dir / "gone.stack").touch()
+    (premises.runtime_dir / "data").mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(premises.runtime_dir / "data" / "gone.sock"))
+    with premises:
+        assert not (premises.runtime_dir / "gone.stack").exists()
+    assert everything(premises.runtime_dir) == []
 
 
 def test_a_lock_file_that_is_no_lock_of_ours_is_refused(make):

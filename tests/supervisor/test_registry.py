@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from shm.errors import SegmentForeign
-from supervisor.registry import ExitRecord, Registry, RegistryView, Slot, pack, unpack
+from shm.errors import SegmentForeign, SegmentTruncated
+from supervisor.registry import WORD_SLOTS, ExitRecord, Registry, RegistryView, Slot, pack, unpack
 from supervisor.restart import State
 from worker.announcement import Announcement, Cause, EventKind
 
@@ -81,6 +81,25 @@ def test_a_file_that_is_no_table_is_left_alone(tmp_path):
     with pytest.raises(SegmentForeign, match="move it away"):
         Registry.create(tmp_path, "f", tmp_path, ["a"])
     assert (tmp_path / "registry").read_text() == "mine"
+
+
+def test_a_table_that_was_cut_is_written_anew(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path, ["a", "b"])
+    registry.slot_writer(0)(slot(name="a"))
+    (tmp_path / "registry").write_bytes(b"")
+    registry.slot_writer(1)(slot(name="b"))
+    with RegistryView.open(tmp_path) as view:
+        assert [seen.name for seen in view.slots()] == ["a", "b"]
+        assert view.supervisor_alive()
+    registry.close()
+
+
+def test_a_table_that_tells_of_more_slots_than_it_holds_is_refused(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path, ["a"])
+    registry._words[WORD_SLOTS] = 2**40
+    with pytest.raises(SegmentTruncated):
+        RegistryView.open(tmp_path)
+    registry.close()
 
 
 WRITER = textwrap.dedent(

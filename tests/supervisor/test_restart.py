@@ -211,9 +211,14 @@ def test_restart_in_backoff_forks_at_once_and_forgets_the_doubling():
 
 def test_a_hung_worker_is_aborted_for_its_stack_then_killed():
     worker = running()
-    assert shape(worker.handle(0, Hung(6 * SECOND_NS))) == ["kill", Signal("SIGABRT")]
+    aborted = ["kill", Signal("SIGABRT"), Signal("SIGCONT")]
+    assert shape(worker.handle(0, Hung(6 * SECOND_NS))) == aborted
     assert worker.handle(0, Hung(7 * SECOND_NS)) == ()
     assert shape(worker.handle(ABORT_GRACE_NS, Tick())) == ["kill", Signal("SIGKILL")]
+    again_ns = ABORT_GRACE_NS + SECOND_NS
+    assert worker.handle(again_ns - 1, Tick()) == ()
+    assert worker.handle(again_ns, Tick()) == (Signal("SIGKILL"),), "no state waits for ever"
+    assert worker.deadline_ns == again_ns + SECOND_NS
     worker.handle(ABORT_GRACE_NS, Exited(None, "SIGKILL", MIDDLE))
     assert worker.last_exit.cause == "hang"
 

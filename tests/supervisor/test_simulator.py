@@ -244,10 +244,10 @@ def test_sessions_come_and_go_without_leaks(exchange):
     assert len(os.listdir(f"/proc/{exchange.process.pid}/fd")) <= descriptors + 1
 
 
-def test_a_taken_port_is_a_sentence_and_exit_1(exchange):
+def test_a_taken_port_is_a_sentence_and_exit_5(exchange):
     command = [sys.executable, "-P", "-m", "supervisor.simulator", "--port", str(exchange.port)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert done.stderr.startswith(f"simulator: cannot listen on 127.0.0.1:{exchange.port}")
     assert "Traceback" not in done.stderr
 
@@ -287,3 +287,75 @@ def test_the_page_names_every_dialect_and_fault():
     page = (Path(__file__).parent.parent.parent / "docs" / "simulator.md").read_text()
     assert all(f"`{path}`" in page for path in EXCHANGES)
     assert all(f"`{kind}`" in page for kind in KINDS)
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+
+def simulate(*arguments):
+    """The verb, which must end by itself."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "supervisor", "simulate", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "a" * 70, "8.8.8.8", "a..b"])
+def test_a_host_that_is_none_of_this_machine_is_exit_5_with_a_sentence(host):
+    done = simulate("--host", host, "--port", "0")
+    assert done.returncode == 5
+    assert f"cannot listen on {host}:0" in done.stderr
+    assert "choose another host" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_is_exit_5_with_a_sentence(exchange):
+    done = simulate("--port", str(exchange.port))
+    assert done.returncode == 5
+    assert "address already in use; choose another port" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--rate", "nan"), ("--rate", "0"), ("--rate", "-1"), ("--rate", "inf"), ("--rate", "x"),
+     ("--answer-delay", "nan"), ("--answer-delay", "-1"), ("--answer-delay", "inf"),
+     ("--port", "65536"), ("--port", "-1"), ("--seed", "-1"), ("--host", "")],
+)  # fmt: skip
+def test_an_option_out_of_bounds_is_exit_2(option, value):
+    assert simulate(option, value).returncode == 2
+
+
+@pytest.mark.parametrize("value", ["nan", "0", "-1", "inf"])
+def test_the_process_itself_refuses_a_rate_that_is_none(value):
+    command = [sys.executable, "-P", "-m", "supervisor.simulator", f"--rate={value}"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"kind": "late_pongs", "delay": "nan"},
+        {"kind": "late_pongs", "delay": "-1"},
+        {"kind": "mute_data", "seconds": "nan"},
+        {"kind": "refuse", "status": "9999"},
+        {"kind": "refuse", "status": "599"},
+        {"kind": "close", "code": "0"},
+        {"kind": "oversize", "mib": "1e9"},
+        {"kind": "gzip_bomb", "mib": "x"},
+    ],
+    ids=str,
+)
+def test_a_number_of_a_fault_that_would_break_the_simulator_is_refused(exchange, query):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        exchange.fault(**query)
+    with caught.value as refusal:
+        assert refusal.code == 400
+    assert exchange.command("faults") == []

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from shm.directory import make_private
+from shm.process import start_ticks
 from supervisor.errors import ZygoteError
 from supervisor.zygote_client import ZygoteClient
 from supervisor.zygote_link import SpawnWorker
-from worker.linux import start_ticks
 from worker.spec import Assignment, ConnectionSpec
 
 
@@ -24,8 +24,13 @@ class Nest:
     def __init__(self, folder):
         self.folder = folder
         self.spawned, self.exited, self.lost = [], [], 0
+        self.unheard = []
         self.client = ZygoteClient(
-            folder / "zygote.sock", self._on_spawned, self.exited.append, self._on_lost
+            folder / "zygote.sock",
+            self._on_spawned,
+            self.exited.append,
+            lambda name, error: self.unheard.append((name, error)),
+            self._on_lost,
         )
 
     def _on_spawned(self, report, pidfd):

@@ -2,7 +2,15 @@
 
 from pydantic import BaseModel
 
-from supervisor.fleet_model import ConnectionTable, FleetTable, SimulatorTable
+from supervisor.fleet_model import (
+    BudgetTable,
+    ConnectionTable,
+    FleetTable,
+    SecretTable,
+    SimulatorTable,
+)
+
+VALUES = ("TextMatch", "SecretTable")  # one value each, though written as a table
 
 
 def tables_of(model, prefix=""):
@@ -22,7 +30,7 @@ def is_list(annotation):
 def inner_table(annotation):
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            if candidate.__name__ == "TextMatch":
+            if candidate.__name__ in VALUES:
                 continue
             return candidate
     return None
@@ -48,6 +56,8 @@ def rows():
     for heading, model, prefix in (
         ("[fleet]", FleetTable, "fleet."),
         ("[[connection]]", ConnectionTable, ""),
+        ("{env = ...}, {file = ...} or {credential = ...}", SecretTable, ""),
+        ('[budget."host"]', BudgetTable, 'budget."host".'),
         ("[simulator]", SimulatorTable, "simulator."),
     ):
         yield f"## `{heading}`"

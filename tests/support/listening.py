@@ -35,10 +35,17 @@ class Listener(threading.Thread):
             (zmq.RECONNECT_IVL_MAX, 100),
         ):
             self._socket.setsockopt(option, value)
-        for endpoint in endpoints:
-            self._socket.connect(endpoint)
         for prefix in prefixes:
             self._socket.subscribe(prefix)
+        monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        for endpoint in endpoints:
+            self._socket.connect(endpoint)
+        for _ in endpoints:
+            assert monitor.poll(20_000), f"no handshake with each of {endpoints}"
+            monitor.recv_multipart()
+        self._socket.disable_monitor()
+        monitor.close(0)
+        time.sleep(0.1)  # the subscriptions follow the handshake, and nobody answers them
 
     def run(self):
         while not self._stop_asked.is_set():

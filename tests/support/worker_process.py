@@ -13,9 +13,9 @@ import msgspec
 import zmq
 
 from shm.layout import Counter, SampleKind, Word
+from shm.process import start_ticks
 from shm.view import StatsView
 from worker.envelope import Kind, decode
-from worker.linux import start_ticks
 from worker.session import State
 from worker.spec import Assignment
 

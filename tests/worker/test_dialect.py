@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.dialect import KEY_LENGTH_MAX, DecodeError, Dialect, DialectError, Ping, Pong, RuleError
+from worker.dialect import (
+    KEY_LENGTH_MAX,
+    DecodeError,
+    Dialect,
+    DialectError,
+    Ping,
+    Pong,
+    RuleError,
+    Watch,
+)
 from worker.spec import (
     ConnectionSpec,
     Decode,
@@ -44,18 +53,18 @@ HTX = ServerPing(match=jmespath("ping", "ping"), reply='{"pong":${ping}}')
     ],
 )
 def test_both_pongs_of_bybit_are_pongs(reply):
-    assert dialect(BYBIT).control(reply, True) == Pong(None)
+    assert dialect(BYBIT).look(reply, Watch.PONG) == Pong(None)
 
 
 @pytest.mark.parametrize("data", [b"[1,2]", b"7", b"null", b'"pong"', b"pong", b"", b"\xff\xfe"])
 def test_what_is_no_object_or_no_json_is_data_to_an_expression(data):
-    assert dialect(BYBIT).control(data, True) is None
+    assert dialect(BYBIT).look(data, Watch.PONG) is None
 
 
 def test_a_text_pong_is_the_whole_payload():
     rule = dialect(Match(kind=MatchKind.TEXT, value="pong"))
-    assert rule.control(b"pong", True) == Pong(None)
-    assert rule.control(b"pong ", True) is None
+    assert rule.look(b"pong", Watch.PONG) == Pong(None)
+    assert rule.look(b"pong ", Watch.PONG) is None
 
 
 def test_rules_rest_while_no_ping_is_outstanding():
@@ -63,15 +72,15 @@ def test_rules_rest_while_no_ping_is_outstanding():
         raise AssertionError
 
     match = Match(kind=MatchKind.CALLABLE, value="m:f")
-    assert dialect(match, function=never).control(b"{}", False) is None
+    assert dialect(match, function=never).look(b"{}", Watch(0)) is None
 
 
 def test_a_function_gets_the_parsed_message_else_the_text():
     seen = []
     match = Match(kind=MatchKind.CALLABLE, value="m:f")
     rule = dialect(match, function=seen.append)
-    rule.control(b'{"a":1}', True)
-    rule.control(b"hello", True)
+    rule.look(b'{"a":1}', Watch.PONG)
+    rule.look(b"hello", Watch.PONG)
     assert seen == [{"a": 1}, "hello"]
 
 
@@ -79,20 +88,20 @@ def test_a_long_payload_is_data_unseen():
     limits = LimitsSpec(max_control_bytes=20)
     text = "p" * 21
     rule = dialect(Match(kind=MatchKind.TEXT, value=text), limits=limits)
-    assert rule.control(text.encode(), True) is None
+    assert rule.look(text.encode(), Watch.PONG) is None
 
 
 def test_a_payload_without_the_hint_is_not_parsed():
     match = Match(kind=MatchKind.CALLABLE, value="m:f", hint="pong")
-    assert dialect(match, function=lambda _message: True).control(b'{"x":1}', True) is None
+    assert dialect(match, function=lambda _message: True).look(b'{"x":1}', Watch.PONG) is None
 
 
 @pytest.mark.parametrize("expression", ["length(@)", "starts_with(a, 'x')", "to_number(@) > `0`"])
 @pytest.mark.parametrize("data", [b"1", b"{}", b'{"a":1}', b"[]", b"null"])
 def test_an_expression_that_raises_is_a_rule_error_in_every_place(expression, data):
     places = [
-        lambda: dialect(jmespath(expression)).control(data, True),
-        lambda: dialect(jmespath("@"), pong_id=expression).control(data, True),
+        lambda: dialect(jmespath(expression)).look(data, Watch.PONG),
+        lambda: dialect(jmespath("@"), pong_id=expression).look(data, Watch.PONG),
         lambda: dialect(publish=PublishSpec(key=expression)).key(data),
     ]
     for place in places:
@@ -108,18 +117,18 @@ def test_a_key_expression_that_raises_is_a_rule_error():
 def test_a_function_that_raises_is_a_rule_error():
     match = Match(kind=MatchKind.CALLABLE, value="m:f")
     with pytest.raises(RuleError, match="ZeroDivisionError"):
-        dialect(match, function=lambda _message: 1 / 0).control(b"{}", True)
+        dialect(match, function=lambda _message: 1 / 0).look(b"{}", Watch.PONG)
 
 
 @pytest.mark.parametrize("token", ["1492420473027", '"a\\u00e9b"', "1.50", "[1, 2]", "12345678901"])
 def test_a_server_ping_is_answered_with_the_raw_token(token):
-    found = dialect(server_ping=(HTX,)).control(f'{{"ping":{token}}}'.encode(), False)
+    found = dialect(server_ping=(HTX,)).look(f'{{"ping":{token}}}'.encode(), Watch(0))
     assert found == Ping(f'{{"pong":{token}}}')
 
 
 def test_a_reply_copies_nested_fields():
     rule = ServerPing(match=jmespath("op == 'ping'"), reply='{"op":"pong","ts":${data.ts}}')
-    found = dialect(server_ping=(rule,)).control(b'{"op":"ping","data":{"ts":"07"}}', False)
+    found = dialect(server_ping=(rule,)).look(b'{"op":"ping","data":{"ts":"07"}}', Watch(0))
     assert found == Ping('{"op":"pong","ts":"07"}')
 
 
@@ -132,12 +141,12 @@ def test_a_ping_that_lacks_the_field_is_a_rule_error(ping):
         dialect(server_ping=(rule,))
     rule = ServerPing(match=jmespath("@", '"ping"'), reply="${data.ts}")
     with pytest.raises(RuleError, match=r"data\.ts"):
-        dialect(server_ping=(rule,)).control(ping, False)
+        dialect(server_ping=(rule,)).look(ping, Watch(0))
 
 
 def test_a_gzip_ping_is_understood():
     rule = dialect(server_ping=(HTX,), decode=Decode.GZIP)
-    assert rule.control(gzip.compress(b'{"ping":18212558000}'), False) == Ping(
+    assert rule.look(gzip.compress(b'{"ping":18212558000}'), Watch(0)) == Ping(
         '{"pong":18212558000}'
     )
 
@@ -149,12 +158,12 @@ def test_zlib_and_raw_deflate_are_understood():
         (Decode.ZLIB, zlib.compress(b'{"ping":1}')),
         (Decode.DEFLATE, deflated),
     ):
-        assert dialect(server_ping=(HTX,), decode=decode).control(payload, False)
+        assert dialect(server_ping=(HTX,), decode=decode).look(payload, Watch(0))
 
 
 def test_what_is_not_compressed_as_said_is_a_decode_error():
     with pytest.raises(DecodeError):
-        dialect(server_ping=(HTX,), decode=Decode.GZIP).control(b'{"ping":1}', False)
+        dialect(server_ping=(HTX,), decode=Decode.GZIP).look(b'{"ping":1}', Watch(0))
 
 
 def test_a_bomb_is_inflated_no_further_than_the_bound():
@@ -165,7 +174,7 @@ def test_a_bomb_is_inflated_no_further_than_the_bound():
     )
     tracemalloc.start()
     try:
-        assert rule.control(bomb, False) is None
+        assert rule.look(bomb, Watch(0)) is None
         with pytest.raises(DecodeError, match="1000000 bytes"):
             rule.key(bomb)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
@@ -185,8 +194,8 @@ def test_a_binary_payload_survives_its_template():
 
 def test_the_echo_is_found_as_text():
     rule = dialect(jmespath("result == 'pong'"), pong_id="id")
-    assert rule.control(b'{"id":12,"result":"pong"}', True) == Pong("12")
-    assert rule.control(b'{"result":"pong"}', True) == Pong(None)
+    assert rule.look(b'{"id":12,"result":"pong"}', Watch.PONG) == Pong("12")
+    assert rule.look(b'{"result":"pong"}', Watch.PONG) == Pong(None)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +226,6 @@ def test_any_bytes_are_control_or_data_or_a_named_error(payload, decode):
         server_ping=(HTX,),
         publish=PublishSpec(key="keys(@)[0]"),
     )
-    for look in (lambda: rule.control(payload, True), lambda: rule.key(payload)):
+    for look in (lambda: rule.look(payload, Watch.PONG), lambda: rule.key(payload)):
         with contextlib.suppress(DialectError):
             look()

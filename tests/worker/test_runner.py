@@ -8,17 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from exchange_thread import ExchangeThread
-from raw_exchange import BINARY, CLOSE, PING, PONG, TEXT
+from raw_exchange import BINARY, CLOSE, PING, PONG, TEXT, frame
 from worker_process import Counter, Subscriber, Word, WorkerProcess, wait_for
 
 from shm.layout import BUCKETS, Histogram
+from shm.process import start_ticks
 from worker.announcement import EventKind
 from worker.envelope import Flag, Kind
 from worker.exits import Exit
-from worker.linux import start_ticks
 from worker.session import State
 from worker.spec import (
     ConnectionSpec,
@@ -30,6 +32,7 @@ from worker.spec import (
     PublishSpec,
     ReconnectSpec,
     ServerPing,
+    SubscribeSpec,
 )
 
 pytestmark = pytest.mark.system
@@ -93,7 +96,9 @@ def test_messages_are_published_byte_for_byte_in_order_with_both_clocks(start):
 
     go = asyncio.Event()
     with ExchangeThread(script) as exchange:
-        worker = start(spec_of(exchange.url, subscribe=('{"op":"subscribe"}',)))
+        worker = start(
+            spec_of(exchange.url, subscribe=SubscribeSpec(messages=('{"op":"subscribe"}',)))
+        )
         reader = start.subscriber(worker, b"data.x\0")
         wait_for(lambda: worker.word(Word.SUBSCRIBERS) == 1, worker.said())
         up(worker)
@@ -106,7 +111,7 @@ def test_messages_are_published_byte_for_byte_in_order_with_both_clocks(start):
         assert frames[0].flags == Flag.FIRST_OF_EPOCH
         assert [frame.flags for frame in frames[1:3]] == [Flag.TEXT, 0]
         assert frames[0].epoch == 1
-        assert worker.word(Word.SEQ) == worker.count(Counter.PUBLISHED) == 200
+        assert worker.word(Word.SEQ) == worker.count(Counter.MESSAGES) == 200
         assert worker.count(Counter.BYTES) == sum(len(payload) for _, payload in sent)
         assert worker.stop() == Exit.STOPPED
         wait_for(lambda: exchange.open == 0, "socket closed")
@@ -515,3 +520,48 @@ def test_a_matcher_that_cannot_be_loaded_is_a_configuration_error(start):
     worker = start(spec_of("ws://127.0.0.1:1/", heartbeat=beat))
     assert worker.process.wait(20) == Exit.CONFIGURATION
     assert "no" in worker.said()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [b"\x81\x00", b"\x81\x01x", b"\x00\x00", b"\x89\x00"],
+    ids=["empty", "one_byte", "endless_fragments", "pings"],
+)
+def test_a_flood_of_tiny_frames_starves_neither_stamps_nor_signals(start, flood):
+    async def script(peer):
+        if flood == b"\x00\x00":
+            peer.writer.write(b"\x01\x00")
+        while True:
+            peer.writer.write(flood * 100_000)
+            await peer.writer.drain()
+
+    with ExchangeThread(script) as exchange:
+        worker = start(spec_of(exchange.url))
+        wait_for(lambda: worker.word(Word.LAST_FRAME_NS) or worker.count(Counter.SESSIONS), "flood")
+        time.sleep(1)
+        before = worker.word(Word.LIVENESS_COUNT)
+        time.sleep(2)
+        assert worker.word(Word.LIVENESS_COUNT) >= before + 4, "ten a second when idle"
+        began = time.monotonic()
+        assert worker.stop() == Exit.STOPPED
+        assert time.monotonic() - began < 10
+
+
+def test_a_peer_that_pings_and_reads_nothing_costs_bounded_memory(start):
+    async def script(peer):
+        peer.writer.transport.pause_reading()
+        flood = frame(PING, b"x" * 125) * 1000
+        while True:
+            peer.writer.write(flood)
+            await peer.writer.drain()
+
+    with ExchangeThread(script) as exchange:
+        worker = start(spec_of(exchange.url, heartbeat=None))
+        wait_for(lambda: downs(worker), "the session is given up")
+        assert downs(worker)[0]["cause"] == "send_failed"
+        rss = Path(f"/proc/{worker.process.pid}/status").read_text().split("VmRSS:")[1].split()[0]
+        assert int(rss) < 200_000, "kB"
+
+
+def downs(worker):
+    return [body for kind, body in worker.events() if kind == EventKind.DOWN]

@@ -21,7 +21,7 @@ from raw_exchange import (
 )
 
 from worker.spec import ConnectionSpec, LimitsSpec, ReconnectSpec
-from worker.wire import Wire, tls_context
+from worker.wire import Route, Wire, tls_context
 
 PATIENCE_S = 20
 CLOSE_TIMEOUT_S = 0.3
@@ -68,7 +68,7 @@ def spec_of(url, **keys):
 
 def dial(spec):
     ear = Ear()
-    wire = Wire(spec, ear)
+    wire = Wire(spec, Route(url=spec.url, headers=spec.headers), ear)
     wire.open(tls_context(spec))
     return wire, ear
 

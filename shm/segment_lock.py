@@ -1,0 +1,154 @@
+"""Segment locks: who owns a segment, found out without believing a file that is none of ours.
+
+The owner holds flock(2) for life, so that any death of it lets go.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+from functools import cache
+from pathlib import Path
+
+from shm.errors import SegmentError, SegmentForeign, SegmentLocked, SegmentUnavailable
+from shm.layout import HEADER, HEADER_FIELDS, MAGIC
+
+LOCK_POLL_S = 0.02
+PASSING = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOENT,
+        errno.EAGAIN,
+    }
+)  # what the system refuses now and may grant later
+PID_FIELD = HEADER_FIELDS.index("pid")
+TO_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block us
+
+
+def is_locked(path: Path, *, finished: bool = True) -> bool:
+    """
+    Return whether a segment's owner lives. A missing file has none.
+
+    Args:
+        path: The segment.
+        finished: Whether it must be one already; its maker locks it before it is.
+
+    Raises:
+        SegmentForeign: If the file is not a segment.
+        SegmentUnavailable: If nobody can tell for now.
+
+    """
+    try:
+        descriptor = _open_ours(path, finished=finished)
+    except FileNotFoundError:
+        return False
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_ours(path: Path, *, finished: bool = True) -> int:
+    """Open a regular file that carries our magic, or nothing at all: somebody may have cut it."""
+    try:
+        descriptor = os.open(path, TO_LOOK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        kind = SegmentUnavailable if error.errno in PASSING else SegmentForeign
+        raise kind(path, f"cannot be opened: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    regular = stat.S_ISREG(status.st_mode)
+    magic = os.pread(descriptor, len(MAGIC), 0) if regular else b""
+    empty = regular and status.st_size == 0 and status.st_uid == os.geteuid()
+    if magic == MAGIC or empty or (regular and not finished):
+        return descriptor
+    os.close(descriptor)
+    raise SegmentForeign(path, "is not a feedwarden segment; move it away")
+
+
+def check_ours(path: Path) -> None:
+    """
+    Raise ``SegmentForeign`` if something that is no segment of ours stands at ``path``.
+
+    A missing file is in nobody's way.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.close(_open_ours(path))
+
+
+def owner(path: Path) -> tuple[int, int] | None:
+    """Return pid and start ticks of the process that holds a segment of this boot, if one does."""
+    try:
+        descriptor = _open_ours(path)
+    except (FileNotFoundError, SegmentError):
+        return None
+    try:
+        raw = os.pread(descriptor, HEADER.size, 0)
+        if len(raw) < HEADER.size or try_lock(descriptor):
+            return None
+        said = dict(zip(HEADER_FIELDS, HEADER.unpack(raw), strict=True))
+        return (said["pid"], said["start_ticks"]) if said["boot_id"] == boot_id() else None
+    finally:
+        os.close(descriptor)
+
+
+def lock_predecessor(path: Path, timeout_ns: int) -> int | None:
+    """
+    Wait until nobody owns the segment at ``path``; return a descriptor that holds it, or ``None``.
+
+    Whoever holds it may put a successor in its place; closing the descriptor lets go. The wait
+    polls: a lock that is asked for and not obtained in time must not be obtained later.
+
+    Raises:
+        SegmentLocked: If its owner still lives after ``timeout_ns``.
+        SegmentForeign: If the file is not a segment of ours.
+        SegmentUnavailable: If it cannot be opened for now.
+
+    """
+    deadline_ns = time.monotonic_ns() + timeout_ns
+    while True:
+        try:
+            descriptor = _open_ours(path)
+        except FileNotFoundError:
+            return None
+        if try_lock(descriptor, fcntl.LOCK_EX):
+            if leads_to(path, os.fstat(descriptor).st_ino):
+                return descriptor
+            os.close(descriptor)
+            continue
+        raw = os.pread(descriptor, HEADER.size, 0)
+        os.close(descriptor)
+        if time.monotonic_ns() >= deadline_ns:
+            whole = len(raw) == HEADER.size
+            raise SegmentLocked(path, HEADER.unpack(raw)[PID_FIELD] if whole else 0)
+        time.sleep(LOCK_POLL_S)
+
+
+def try_lock(descriptor: int, how: int = fcntl.LOCK_SH) -> bool:
+    """Lock without waiting; return whether nobody else has it."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def leads_to(path: Path, inode: int) -> bool:
+    """Return whether a path is that of a file."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def boot_id() -> bytes:
+    """Return the 16 bytes that name this boot of the machine (random(4))."""
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", ""))

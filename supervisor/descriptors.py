@@ -1,0 +1,86 @@
+"""Descriptors: as many as the system grants, a fleet that fits into them, and none missing.
+
+At the limit everything fails at once (no pidfd, no memfd, no segment), and libzmq aborts the
+process when accept(2) finds no descriptor. So the limit is raised at the start, a fleet that it
+cannot carry is refused, and while we run ``free`` tells how near it is.
+"""
+
+import contextlib
+import os
+import resource
+import sys
+
+from supervisor.errors import FleetError
+
+SUPERVISOR_BASE, SUPERVISOR_EACH = 64, 6
+ZYGOTE_BASE, ZYGOTE_EACH = 32, 3
+
+
+class TooFewDescriptors(FleetError):
+    """The limit of open files is too low for the fleet."""
+
+    exit_code = 5
+
+    def __init__(self, connections: int, needed: int, limit: int) -> None:
+        super().__init__(connections, needed, limit)
+        self.connections, self.needed, self.limit = connections, needed, limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.connections} connections need about {self.needed} descriptors, the hard limit "
+            f"is {self.limit}; raise it (ulimit -Hn, LimitNOFILE= of systemd) or run fewer"
+        )
+
+
+def open_missing() -> None:
+    """Lead closed standard streams to /dev/null, so that nothing of ours gets their numbers."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the process's life
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def prepare(connections: int) -> None:
+    """
+    Raise the limit of open files to what is granted; children inherit it.
+
+    Raises:
+        TooFewDescriptors: If the fleet does not fit into it.
+
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    needed = needed_by(connections)
+    if limit() < needed:
+        raise TooFewDescriptors(connections, needed, limit())
+
+
+def needed_by(connections: int) -> int:
+    """Return how many descriptors the hungriest of a fleet's processes needs, roughly."""
+    return max(
+        SUPERVISOR_BASE + SUPERVISOR_EACH * connections, ZYGOTE_BASE + ZYGOTE_EACH * connections
+    )
+
+
+def limit() -> int:
+    """Return the limit in force."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def free() -> int:
+    """Return how many descriptors may still be opened; 0 if not even that can be found out."""
+    try:
+        return limit() - len(os.listdir("/proc/self/fd")) + 1  # less the one that looks
+    except OSError:
+        return 0

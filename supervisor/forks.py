@@ -1,0 +1,148 @@
+"""Forks: the children of the fork helper, and the helper itself, on behalf of the arbiter.
+
+Leads each report to its keeper, and replaces a helper that died or answers nobody.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from supervisor.errors import FleetError, ZygoteError
+from supervisor.keeper import Keeper
+from supervisor.leftovers import kill_strays
+from supervisor.premises import Premises
+from supervisor.zygote_client import ZygoteClient
+from supervisor.zygote_link import Listen, SpawnWorker, WorkerExited, WorkerSpawned
+
+log = logging.getLogger("supervisor.forks")
+
+ZYGOTE_RETRY_S = 0.1
+ANSWER_NS = 5_000_000_000  # a fork is answered within this while the fleet ends
+
+
+class Forks:
+    """
+    The fork helper of a fleet.
+
+    Args:
+        premises: Where it is reached.
+        keepers: By name; may still be filled.
+        stopping: Whether the fleet ends, so that nobody is forked any more.
+        exchange_pid: The simulated exchange: a child of ours, but none of the helper's.
+        on_death: Called when a worker has gone.
+
+    """
+
+    def __init__(
+        self,
+        premises: Premises,
+        keepers: Mapping[str, Keeper],
+        stopping: Callable[[], bool],
+        exchange_pid: Callable[[], int],
+        on_death: Callable[[], None],
+    ) -> None:
+        self._premises, self._keepers = premises, keepers
+        self._stopping, self._exchange_pid, self._on_death = stopping, exchange_pid, on_death
+        self._loop = asyncio.get_running_loop()
+        self.zygote = ZygoteClient(
+            premises.zygote_socket, self._spawned, self._exited, self._unheard, self._lost
+        )
+        self._listened: set[str] = set()
+        self._answered_ns = 0
+
+    def spawn(self, name: str, incarnation: int, assignment: int) -> None:
+        """Ask for a fork; the answer goes to the keeper of the name."""
+        try:
+            if name not in self._listened:  # a new zygote: the path changes hands only now
+                self._listened.add(name)
+                self.zygote.request(Listen(name, str(self._premises.data_socket(name))))
+            self.zygote.request(SpawnWorker(name, incarnation), assignment)
+        except ZygoteError as error:
+            self._loop.call_soon(self._keepers[name].spawn_failed, str(error))
+
+    def _spawned(self, report: WorkerSpawned, pidfd: int) -> None:
+        self._answered_ns = time.monotonic_ns()
+        keeper = self._keepers[report.name]
+        if not report.pid:
+            keeper.spawn_failed(report.error)
+            return
+        try:
+            # It may have got lost on the way, for want of a descriptor.
+            pidfd = os.pidfd_open(report.pid) if pidfd == -1 else pidfd
+        except OSError as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(report.pid, signal.SIGKILL)
+            keeper.spawn_failed(f"pidfd_open: {error.strerror}")
+            return
+        if keeper.spawning and report.incarnation == keeper.incarnation:
+            keeper.spawned(report.pid, pidfd)
+            return
+        with contextlib.suppress(ProcessLookupError):  # nobody waits for it any more
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+
+    def _exited(self, report: WorkerExited) -> None:
+        for keeper in self._keepers.values():
+            if keeper.pid == report.pid:
+                keeper.exited(report.code, report.signal or None)
+                self._on_death()
+                return
+
+    def _unheard(self, name: str, error: str) -> None:
+        # The spawn that follows fails for want of a listener, and the next asks for it again.
+        log.error("cannot bind connection=%s error=%s", name, error)
+        self._listened.discard(name)
+
+    async def listen(self, name: str) -> None:
+        """Have the data endpoint of a connection bound."""
+        await self.zygote.listen(name, self._premises.data_socket(name))
+        self._listened.add(name)
+
+    def start(self) -> None:
+        """
+        Start a fork helper, and write it down for the next life.
+
+        Raises:
+            FleetError: As ``ZygoteClient.start``.
+
+        """
+        self.zygote.start()
+        self._premises.note_helper(self.zygote.pid)
+
+    def _lost(self) -> None:
+        log.error("the fork helper ended; workers live on")
+        self._listened.clear()
+        known = {keeper.pid for keeper in self._keepers.values()}
+        kill_strays(known | {self._exchange_pid()})
+        for keeper in self._keepers.values():
+            if keeper.spawning:
+                keeper.spawn_failed("the fork helper ended")
+        self._on_death()
+        self._loop.call_later(ZYGOTE_RETRY_S, self._renew_zygote)
+
+    def _renew_zygote(self) -> None:
+        if self._stopping():  # nobody is forked any more
+            return
+        try:
+            self.start()
+            log.info("a new fork helper is started pid=%d", self.zygote.pid)
+        except FleetError as error:
+            log.error("%s", error)
+            self._loop.call_later(1.0, self._renew_zygote)
+
+    def mind(self, now_ns: int) -> None:
+        """Kill a fork helper that answers nobody: a stopped one would be waited for for ever."""
+        for keeper in self._keepers.values():
+            if keeper.asked_ns is None:
+                continue
+            stopping = self._stopping()
+            patience_ns = ANSWER_NS if stopping else keeper.spec.start_timeout_ns
+            if now_ns - max(keeper.asked_ns, self._answered_ns) > patience_ns:
+                log.error("the fork helper does not answer: killed pid=%d", self.zygote.pid)
+                self._answered_ns = now_ns
+                self.zygote.kill()
+                return

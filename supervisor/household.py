@@ -1,0 +1,50 @@
+"""Household: what the keepers of a fleet share, and how they tell an event in one line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from worker.announcement import Announcement, Origin
+
+
+class EventSink(Protocol):
+    """Where announcements go; ``supervisor.bus.Bus`` is one."""
+
+    def publish(
+        self,
+        announcement: Announcement,
+        origin: Origin,
+        *,
+        wall_ns: int | None = None,
+        monotonic_ns: int | None = None,
+    ) -> None:
+        """Publish one event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Household:
+    """What every keeper of a fleet shares. ``spawn`` takes name, incarnation and a memfd."""
+
+    fleet: str
+    runtime_dir: Path
+    shm_dir: Path
+    pid: int
+    start_ticks: int
+    events: EventSink
+    spawn: Callable[[str, int, int], None]
+
+
+def describe(announcement: Announcement, name: str = "", pid: int = 0) -> str:
+    """Return one log line of an event: what, who, and the facts as key=value."""
+    facts = [announcement.kind.label]
+    if name:
+        facts.append(f"connection={name}")
+    if pid:
+        facts.append(f"pid={pid}")
+    if announcement.cause:
+        facts.append(f"cause={announcement.cause}")
+    facts += [f"{key}={value}" for key, value in announcement.detail.items()]
+    if announcement.delay_s is not None:
+        facts.append(f"delay_s={announcement.delay_s:.3f}")
+    return " ".join(facts)

@@ -1,0 +1,90 @@
+import asyncio
+
+from worker.client_events import Connecting, Dispatcher, Message
+
+
+def run(coroutine):
+    async def bounded():
+        async with asyncio.timeout(10):
+            return await coroutine
+
+    return asyncio.run(bounded())
+
+
+def test_events_are_handled_one_after_the_other_in_their_order():
+    async def act():
+        dispatcher, told = Dispatcher(100), []
+
+        async def slow(event):
+            await asyncio.sleep(0.02 / event.attempt)
+            told.append(event.attempt)
+
+        dispatcher.add("connecting", slow)
+        for attempt in range(1, 6):
+            dispatcher.emit(Connecting(attempt=attempt))
+        assert told == []
+        await dispatcher.drained(5)
+        assert told == [1, 2, 3, 4, 5]
+
+    run(act())
+
+
+def test_what_nobody_hears_costs_no_task_and_draining_is_at_once():
+    async def act():
+        dispatcher = Dispatcher(1)
+        assert not dispatcher.hears("message")
+        for number in range(10):
+            dispatcher.emit(Message(data=number))
+        assert len(asyncio.all_tasks()) == 1
+        assert dispatcher.dropped == 0
+        await dispatcher.drained(5)
+
+    run(act())
+
+
+def test_a_full_queue_drops_the_oldest_message_and_nothing_else():
+    async def act():
+        dispatcher, told = Dispatcher(2), []
+        dispatcher.add("message", lambda event: told.append(event.data))
+        dispatcher.add("connecting", lambda event: told.append("connecting"))
+        dispatcher.emit(Connecting(attempt=1))
+        for number in range(5):
+            dispatcher.emit(Message(data=number))
+            dispatcher.emit(Connecting(attempt=1))
+        await dispatcher.drained(5)
+        assert [item for item in told if item != "connecting"] == [3, 4]
+        assert told.count("connecting") == 6
+        assert dispatcher.dropped == 3
+
+    run(act())
+
+
+def test_what_handlers_emit_is_handled_too_and_draining_waits_for_it():
+    async def act():
+        dispatcher, told = Dispatcher(10), []
+
+        async def again(event):
+            told.append(event.attempt)
+            await dispatcher.drained(5)  # by a handler: no wait for itself
+            if event.attempt < 3:
+                dispatcher.emit(Connecting(attempt=event.attempt + 1))
+
+        dispatcher.add("connecting", again)
+        dispatcher.emit(Connecting(attempt=1))
+        await dispatcher.drained(5)
+        assert told == [1, 2, 3]
+
+    run(act())
+
+
+def test_draining_gives_up_on_a_handler_that_stays():
+    async def act():
+        dispatcher, released = Dispatcher(10), asyncio.Event()
+        dispatcher.add("connecting", lambda event: released.wait())
+        dispatcher.emit(Connecting(attempt=1))
+        async with asyncio.timeout(1):
+            await dispatcher.drained(0.02)
+        released.set()
+        await dispatcher.drained(5)
+
+    run(act())

@@ -1,0 +1,70 @@
+import pytest
+
+from worker.announcement import Cause
+from worker.silence import Heard, Silence, TopicSilence, Verdict
+from worker.spec import LivenessSpec, Match, MatchKind, ServerHeartbeat
+
+UP = 1000
+BEAT = Match(kind=MatchKind.TEXT, value="beat")
+
+
+def test_with_nothing_configured_nothing_is_due_and_nothing_dies():
+    silence = Silence(LivenessSpec(), None, UP)
+    assert silence.deadline_ns is None
+    assert silence.judge(10**15, Heard()) == Verdict(age_ns=10**15 - UP)
+
+
+@pytest.mark.parametrize(
+    ("liveness", "heartbeat", "cause"),
+    [
+        (LivenessSpec(max_silence_ns=50), None, Cause.SILENCE),
+        (LivenessSpec(first_data_timeout_ns=50), None, Cause.NO_FIRST_DATA),
+        (LivenessSpec(), ServerHeartbeat(match=BEAT, max_gap_ns=50), Cause.HEARTBEAT_GAP),
+    ],
+)
+def test_each_clock_runs_from_up_and_kills_at_its_deadline_by_its_own_cause(
+    liveness, heartbeat, cause
+):
+    silence = Silence(liveness, heartbeat, UP)
+    assert silence.deadline_ns == UP + 50
+    assert silence.judge(UP + 49, Heard()).dead is None
+    assert silence.judge(UP + 50, Heard()) == Verdict(dead=cause, age_ns=50)
+
+
+def test_each_clock_hears_its_own_kind_only():
+    liveness = LivenessSpec(max_silence_ns=50, first_data_timeout_ns=60)
+    silence = Silence(liveness, ServerHeartbeat(match=BEAT, max_gap_ns=70), UP)
+    pong = Heard(frame_ns=UP + 40)
+    assert silence.judge(UP + 60, pong).dead is Cause.NO_FIRST_DATA
+    data = Heard(frame_ns=UP + 40, data_ns=UP + 40)
+    assert silence.judge(UP + 60, data).dead is None
+    assert silence.deadline_ns == UP + 70
+    assert silence.judge(UP + 70, data).dead is Cause.HEARTBEAT_GAP
+
+
+def test_data_counts_for_a_heartbeat_that_comes_only_when_idle():
+    idle = ServerHeartbeat(match=BEAT, max_gap_ns=50, idle_only=True)
+    silence = Silence(LivenessSpec(), idle, UP)
+    assert silence.judge(UP + 60, Heard(data_ns=UP + 40)).dead is None
+    assert silence.deadline_ns == UP + 90
+
+
+def test_what_was_heard_before_this_session_counts_from_its_start():
+    silence = Silence(LivenessSpec(max_silence_ns=50, first_data_timeout_ns=50), None, UP)
+    assert silence.judge(UP + 49, Heard(frame_ns=1, data_ns=1)).dead is None
+    assert silence.judge(UP + 50, Heard(frame_ns=1, data_ns=UP - 1)).dead is Cause.SILENCE
+
+
+def test_silence_of_data_is_stale_once_and_due_no_more_until_data_comes():
+    silence = Silence(LivenessSpec(data_silence_ns=50), None, UP)
+    assert silence.judge(UP + 50, Heard()) == Verdict(stale=True, age_ns=50)
+    assert silence.deadline_ns is None
+    assert silence.judge(UP + 60, Heard(data_ns=UP + 55)) == Verdict(age_ns=5)
+    assert silence.deadline_ns == UP + 105
+
+
+def test_each_topic_is_told_once_when_it_falls_silent_and_once_when_it_speaks():
+    topics = TopicSilence(50)
+    assert topics.scan(100, {"a": 90, "b": 40}) == [("b", True, 60)]
+    assert topics.scan(110, {"a": 90, "b": 40}) == []
+    assert topics.scan(140, {"a": 90, "b": 120}) == [("a", True, 50), ("b", False, 20)]

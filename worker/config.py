@@ -1,0 +1,262 @@
+"""Config: how a user of the library says what heartbeat and what backoff he wants.
+
+Checked at construction; durations are float seconds here and integer nanoseconds in the spec.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+
+from worker.spec import SECOND_NS, HeartbeatSpec, Match, MatchKind, ReconnectSpec
+
+PING_BODY_MAX = 125  # RFC 6455 section 5.5
+SECONDS_MAX = 366 * 86400.0
+# Longest values of the variables of a payload.
+LONGEST = {"${uuid}": "u" * 36, "${seq}": "9" * 19, "${ts_ms}": "9" * 16, "${ts_s}": "9" * 13}
+
+PongMatcher = str | Mapping[str, str] | Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatConfig:
+    """
+    When to ping, and what is an answer.
+
+    A ping without its answer within ``timeout`` is the end of the session: it is closed, and
+    redialled if reconnecting is on.
+
+    Attributes:
+        interval: Seconds between pings, on an absolute timetable.
+        timeout: Seconds allowed for the answer. At most ``interval``, unless answers can be told
+            apart: PING frames without a fixed payload, or ``pong_id``.
+        payload: Body of a ping. PING frames without one get a body of their own each. May hold
+            ``${seq}``, ``${ts_s}``, ``${ts_ms}`` and ``${uuid}``.
+        use_ws_ping: Send PING frames (RFC 6455 section 5.5.2).
+        use_application_ping: Send the payload as a text message instead.
+        pong_matcher: What recognises the answer among messages: a function that gets the parsed
+            JSON, else the text; a JMESPath expression on the same; or ``{"text": "pong"}`` for a
+            message that is exactly that.
+        pong_id: JMESPath to where the exchange echoes ``${seq}``.
+        first: Seconds from the session's start to the first ping; default 1, or ``interval`` if
+            shorter.
+        misses: Unanswered pings in a row that mean death.
+
+    Raises:
+        ValueError: If a value is impossible, or contradicts another; the text names the field.
+
+    """
+
+    interval: float = 30.0
+    timeout: float = 10.0
+    payload: bytes = b""
+    use_ws_ping: bool = True
+    use_application_ping: bool = False
+    pong_matcher: PongMatcher | None = None
+    pong_id: str | None = None
+    first: float | None = None
+    misses: int = 1
+
+    def __post_init__(self) -> None:
+        check_seconds("interval", self.interval)
+        check_seconds("timeout", self.timeout)
+        if self.first is not None:
+            check_seconds("first", self.first)
+        if not isinstance(self.payload, bytes):
+            raise ValueError(f"payload must be bytes, got {type(self.payload).__name__}")
+        if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
+            raise ValueError(f"misses must be a whole number above zero, got {self.misses!r}")
+        if self.use_ws_ping and self.use_application_ping:
+            raise ValueError("use_application_ping excludes use_ws_ping; set use_ws_ping=False")
+        if not self.use_ws_ping and not self.use_application_ping:
+            raise ValueError(
+                "use_ws_ping or use_application_ping must be on; heartbeat=None is off"
+            )
+        if self.use_application_ping:
+            self._check_application()
+        else:
+            self._check_frames()
+
+    def _check_application(self) -> None:
+        if not self.payload:
+            raise ValueError("payload is missing: an application ping must say what to send")
+        if self.pong_matcher is None:
+            raise ValueError("pong_matcher is missing: an application ping must know its answer")
+        _match_of(self.pong_matcher)
+        if self.pong_id is not None:
+            _check_expression("pong_id", self.pong_id)
+            if b"${seq}" not in self.payload:
+                raise ValueError("pong_id needs ${seq} in payload: nothing else is echoed")
+        elif self.timeout > self.interval:
+            raise ValueError(
+                f"timeout must not be above interval ({self.interval:g}) without pong_id, "
+                f"got {self.timeout:g}: answers could not be told apart"
+            )
+        elif self.misses > 1:
+            raise ValueError("misses above 1 need pong_id: a late answer could not be told apart")
+
+    def _check_frames(self) -> None:
+        if self.pong_matcher is not None or self.pong_id is not None:
+            raise ValueError("pong_matcher and pong_id are for application pings; a PONG is known")
+        longest = self.payload.decode("utf-8", "surrogateescape")
+        for variable, value in LONGEST.items():
+            longest = longest.replace(variable, value)
+        length = len(longest.encode("utf-8", "surrogateescape"))
+        if length > PING_BODY_MAX:
+            raise ValueError(
+                f"payload: a PING body has at most {PING_BODY_MAX} bytes (RFC 6455), got {length}"
+            )
+        fixed = self.payload and b"${" not in self.payload
+        if fixed and (self.timeout > self.interval or self.misses > 1):
+            raise ValueError(
+                "timeout above interval, or misses above 1, need pings that differ: "
+                "leave payload out or put ${seq} into it"
+            )
+
+    @classmethod
+    def preset(cls, name: str) -> "HeartbeatConfig":
+        """
+        Return the interval and timeout for a use.
+
+        ``trading``: 20 and 10 s, ``llm_streaming``: 30 and 15 s, ``dashboard``: 30 and 20 s.
+
+        Raises:
+            ValueError: If there is no such preset.
+
+        """
+        if name not in PRESETS:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        interval, timeout = PRESETS[name]
+        return cls(interval=interval, timeout=timeout)
+
+    def spec(self) -> HeartbeatSpec:
+        """Return it as the machines take it."""
+        first = self.first if self.first is not None else min(1.0, self.interval)
+        return HeartbeatSpec(
+            interval_ns=_ns(self.interval),
+            timeout_ns=_ns(self.timeout),
+            first_ns=_ns(first),
+            payload=self.payload or None,
+            application=self.use_application_ping,
+            pong_matcher=None if self.pong_matcher is None else _match_of(self.pong_matcher),
+            pong_id=self.pong_id,
+            misses=self.misses,
+        )
+
+
+PRESETS = {"trading": (20.0, 10.0), "llm_streaming": (30.0, 15.0), "dashboard": (30.0, 20.0)}
+FUNCTION = Match(kind=MatchKind.CALLABLE, value="given")
+
+
+def heartbeat_of(wanted: "HeartbeatConfig | float | str | None") -> HeartbeatConfig | None:
+    """
+    Return the config that a user meant: seconds between pings, a preset's name, or none.
+
+    Raises:
+        ValueError: If it is neither.
+
+    """
+    if wanted is None or isinstance(wanted, HeartbeatConfig):
+        return wanted
+    if isinstance(wanted, str):
+        return HeartbeatConfig.preset(wanted)
+    check_seconds("heartbeat", wanted)
+    return HeartbeatConfig(interval=wanted, timeout=min(10.0, wanted))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackoffConfig:
+    """
+    How long to wait before a lost session is dialled again: full jitter, doubling.
+
+    Attributes:
+        initial: Ceiling of the first wait, seconds.
+        maximum: Highest ceiling, seconds.
+        factor: What a ceiling grows by.
+        stable_after: A session that was up for so many seconds is redialled at once.
+        reset_after: One that was up for so long starts the doubling anew.
+        max_attempts: Dials in a row without a session that lasted, then it is over; 0: for ever.
+
+    Raises:
+        ValueError: If a value is impossible; the text names the field.
+
+    """
+
+    initial: float = 0.1
+    maximum: float = 30.0
+    factor: float = 2.0
+    stable_after: float = 10.0
+    reset_after: float = 60.0
+    max_attempts: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("initial", "maximum", "reset_after"):
+            check_seconds(name, getattr(self, name))
+        if self.stable_after != 0:
+            check_seconds("stable_after", self.stable_after)
+        if self.maximum < self.initial:
+            raise ValueError(f"maximum must not be below initial, got {self.maximum:g}")
+        if not isinstance(self.factor, int | float) or not 1 <= self.factor <= 10:
+            raise ValueError(f"factor must be 1 to 10, got {self.factor!r}")
+        attempts = self.max_attempts
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 0:
+            raise ValueError(f"max_attempts must be a whole number, got {attempts!r}")
+
+    def spec(self, *, enabled: bool, connect_timeout: float, close_timeout: float) -> ReconnectSpec:
+        """Return it as the machines take it."""
+        return ReconnectSpec(
+            enabled=enabled,
+            initial_delay_ns=_ns(self.initial),
+            max_delay_ns=_ns(self.maximum),
+            factor=float(self.factor),
+            stable_after_ns=round(self.stable_after * SECOND_NS),
+            reset_after_ns=_ns(self.reset_after),
+            max_attempts=self.max_attempts,
+            connect_timeout_ns=_ns(connect_timeout),
+            close_timeout_ns=_ns(close_timeout),
+        )
+
+
+def check_seconds(name: str, value: object) -> None:
+    """
+    Check that a value is a duration in seconds.
+
+    Raises:
+        ValueError: If it is no finite number above zero, or longer than a year.
+
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not 0 < value <= SECONDS_MAX:  # type: ignore[arg-type,operator]
+        raise ValueError(f"{name} must be seconds, a finite number above zero, got {value!r}")
+
+
+def _ns(seconds: float) -> int:
+    return max(1, round(seconds * SECOND_NS))
+
+
+def _match_of(matcher: PongMatcher) -> Match:
+    if callable(matcher):
+        return FUNCTION
+    if isinstance(matcher, str):
+        _check_expression("pong_matcher", matcher)
+        return Match(kind=MatchKind.JMESPATH, value=matcher)
+    if isinstance(matcher, Mapping) and set(matcher) == {"text"}:
+        return Match(kind=MatchKind.TEXT, value=str(matcher["text"]))
+    raise ValueError(
+        "pong_matcher must be a function, a JMESPath expression or {'text': ...}, "
+        f"got {matcher!r}"
+    )
+
+
+def _check_expression(name: str, expression: str) -> None:
+    try:
+        jmespath.compile(expression)
+    except JMESPathError as error:
+        position = getattr(error, "lex_position", None)
+        where = f" at position {position}" if position is not None else ""
+        raise ValueError(
+            f"{name} is no JMESPath expression{where}: {str(error).splitlines()[0]}"
+        ) from None

@@ -1,0 +1,420 @@
+"""Connection: the I/O shell around session, heartbeat and dialect, on the running loop.
+
+It performs what the machines request, tells them what happened, and counts. What becomes of
+messages and events is its owner's: the supervised worker publishes them (``worker/runner.py``), the
+library hands them to its user (``worker/client.py``). Both run this very code.
+"""
+
+import asyncio
+import random
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+
+from shm.layout import Counter, Word
+from worker import heartbeat
+from worker import session_facts as facts
+from worker.announcement import Announcement, Cause, EventKind
+from worker.dialect import Ack, Beat, Dialect, DialectError, MatchFunction, Ping, Pong, Ready, Watch
+from worker.dialing import Dialing
+from worker.exits import Exit
+from worker.login import LoginFunction
+from worker.session import Session, State
+from worker.silence import Heard
+from worker.spec import ConnectionSpec, SubscribeSpec
+from worker.wire import Ending, Route, Wire, tls_context
+
+LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
+LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
+MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
+
+
+class Cells(Protocol):
+    """Numbers by index: a view of shared memory, or a list."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+class Output(Protocol):
+    """
+    Who hears of a connection.
+
+    ``now_ns`` is CLOCK_MONOTONIC and ``wall_ns`` CLOCK_REALTIME when the bytes arrived.
+    """
+
+    def message(self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
+        """Data came, as it was sent."""
+
+    def state(self, machine: Session, now_ns: int) -> None:
+        """The session may have another state."""
+
+    def ping(self, body: bytes) -> None:
+        """A ping of the timetable was sent."""
+
+    def pong(self, rtt_ns: int | None, now_ns: int, payload: bytes) -> None:
+        """A ping was answered; ``rtt_ns`` as in ``heartbeat.TakePong``."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """An event happened."""
+
+    def dialect_error(self, error: DialectError) -> None:
+        """A rule raised, or a payload did not decode."""
+
+    def ended(self, code: Exit) -> None:
+        """The connection is closed for good."""
+
+
+class Connection:
+    """
+    One connection's sessions.
+
+    Args:
+        spec: What to keep up.
+        output: Who hears of it.
+        words: Hot words, by ``shm.layout.Word``; stamps of what was heard last are written here.
+        counters: By ``shm.layout.Counter``.
+        pong_matcher: The matcher, if it is a function.
+        login: The login function.
+        tls: Context of ``wss``; by default one is made at the first dial.
+
+    """
+
+    def __init__(
+        self,
+        spec: ConnectionSpec,
+        output: Output,
+        words: Cells,
+        counters: Cells,
+        *,
+        pong_matcher: MatchFunction | None = None,
+        login: LoginFunction | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._spec, self._output = spec, output
+        self._words, self._counters = words, counters
+        self._loop = asyncio.get_running_loop()
+        self._dialect = Dialect(spec, pong_matcher)
+        self._dialing = Dialing(spec, login, self)
+        self._logins: tuple[bytes, ...] = ()
+        self._tls = tls
+        self.session = Session(spec)
+        self.wire: Wire | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_ns: int | None = None
+        self._deliver = output.message
+        self._looks = self._dialect.always_looks
+        self._beat_ns = 0
+        self._pong_payload = b""
+        self._manual: dict[bytes, Callable[[int], None]] = {}
+        self._manual_count = 0
+
+    def start(self) -> None:
+        """Dial."""
+        self._feed(facts.Started())
+
+    def stop(self, code: int = 1000, reason: str = "") -> None:
+        """End for good: ``ended`` is called once the socket is gone."""
+        self._feed(facts.StopWanted(code, reason))
+
+    def resubscribe(self, wanted: SubscribeSpec) -> None:
+        """Have another subscription from now on, without a new session where that is possible."""
+        self._feed(facts.SubscriptionWanted(wanted))
+
+    async def close(self) -> None:
+        """Let go of timers and of what is kept between dials; the session must have ended."""
+        self._cancel_timer()
+        await self._dialing.close()
+
+    # Machine and shell -----------------------------------------------------------------------
+
+    def _feed(self, event: facts.Event, now_ns: int | None = None) -> None:
+        """Hand one fact to the session and perform what it requests, in order."""
+        now_ns = time.monotonic_ns() if now_ns is None else now_ns
+        session = self.session
+        actions = session.handle(now_ns, event)
+        # Shown before it is announced: whom an event wakes reads the words at once.
+        self._output.state(session, now_ns)
+        for action in actions:
+            self._perform(action, now_ns)
+        self._looks = (
+            self._dialect.always_looks
+            or session.state is State.STALE
+            or session.awaiting_ready
+            or session.awaiting_acks
+            or (self._dialect.has_pong and session.awaiting_pong)
+        )
+        self._arm()
+
+    def _perform(self, action: facts.Action, now_ns: int) -> None:
+        match action:
+            case facts.Dial(number, reserved):
+                self._dial(number, reserved=reserved)
+            case facts.Say(texts):
+                for text in texts:
+                    if self.wire is not None:
+                        self.wire.send_text(text)
+            case facts.CloseWire(code, reason, wait):
+                if self.wire is not None:
+                    self.wire.close(code, reason, wait=wait)
+            case facts.AbortWire():
+                self._abort()
+            case facts.Announce(announcement):
+                self._announce(announcement)
+            case facts.EndWorker(code):
+                self._output.ended(code)
+            case _:
+                self._perform_heartbeat(action, now_ns)
+
+    def _perform_heartbeat(self, action: heartbeat.Action, now_ns: int) -> None:
+        match action:
+            case heartbeat.SendPing(seq):
+                self._ping(seq)
+            case heartbeat.TakePong(_seq, rtt_ns):
+                self._output.pong(rtt_ns, now_ns, self._pong_payload)
+            case heartbeat.CountLatePong(rtt_ns):
+                detail: dict[str, object] = {"rtt_ns": rtt_ns}
+                self._announce(Announcement(kind=EventKind.LATE_PONG, detail=detail))
+            case heartbeat.CountMissed():
+                self._counters[Counter.MISSED_PONGS] += 1
+            case heartbeat.CountForeignPong():
+                self._counters[Counter.FOREIGN_PONGS] += 1
+            case heartbeat.Look():
+                self._look(self.wire, LOOKS_MAX)
+
+    def _announce(self, announcement: Announcement) -> None:
+        counters = self._counters
+        match announcement.kind:
+            case EventKind.UP:
+                counters[Counter.SESSIONS] += 1
+            case EventKind.TIMEOUT:
+                counters[Counter.TIMEOUTS] += 1
+            case EventKind.LATE_PONG:
+                counters[Counter.LATE_PONGS] += 1
+            case EventKind.DOWN:
+                never_up = "up_s" not in announcement.detail
+                counters[Counter.CONNECT_FAILURES] += never_up and announcement.cause != Cause.STOP
+                counters[Counter.PROTOCOL_ERRORS] += announcement.cause == Cause.PROTOCOL_ERROR
+                counters[Counter.OVERSIZE] += announcement.cause == Cause.OVERSIZE
+        self._output.announce(announcement)
+
+    def _arm(self) -> None:
+        deadline_ns = self.session.deadline_ns
+        if deadline_ns == self._armed_ns:
+            return
+        self._cancel_timer()
+        self._armed_ns = deadline_ns
+        if deadline_ns is not None:
+            delay_s = max(0, deadline_ns - time.monotonic_ns()) / 1e9
+            self._timer = self._loop.call_later(delay_s, self._expire)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._armed_ns = None  # uvloop's timers have a grain of 1 ms: an early one is armed again
+        heard = Heard(
+            frame_ns=self._words[LAST_FRAME_NS],
+            data_ns=self._words[LAST_MESSAGE_NS],
+            heartbeat_ns=self._beat_ns,
+        )
+        self._feed(facts.Tick(heard))
+
+    # Actions ---------------------------------------------------------------------------------
+
+    def _dial(self, number: int, *, reserved: bool) -> None:
+        if number > 1 and not reserved:
+            self._counters[Counter.RECONNECTS] += 1
+        # In a turn of its own: a refusal at once must not come in the midst of its request.
+        self._loop.call_soon(self._begin, number, reserved)
+
+    def _begin(self, number: int, reserved: bool) -> None:
+        if self.session.number == number and self.session.state is State.DIALING:
+            self._dialing.begin(number, reserved=reserved)
+        elif self.session.state is State.DRAINING:  # stopped in between
+            self.on_closed(Ending(Cause.CLOSED))
+
+    def _abort(self) -> None:
+        if self.wire is not None:
+            self.wire.abort()
+        elif self._dialing.cancel():
+            self._loop.call_soon(self.on_closed, Ending(Cause.CLOSED))
+
+    def on_routed(self, route: Route, logins: tuple[bytes, ...]) -> None:
+        """The way is clear: open the socket."""
+        self._logins = logins
+        try:
+            self.wire = Wire(self._spec, route, self)
+            if self._tls is None:
+                self._tls = tls_context(self._spec)
+        except OSError as error:
+            self.on_refused(Cause.TLS, str(error), None)
+        except ValueError as error:  # a login's URL
+            self.on_refused(Cause.LOGIN_FAILED, str(error), None)
+        else:
+            self.wire.open(self._tls if route.url.lower().startswith("wss:") else None)
+
+    def on_postponed(self, delay_ns: int) -> None:
+        """The host's connect budget is spent."""
+        self._counters[Counter.DIALS_POSTPONED] += 1
+        self._feed(facts.Postponed(delay_ns))
+
+    def on_refused(self, cause: Cause, error: str, permanent: Exit | None) -> None:
+        """There is nothing to dial with."""
+        self.on_closed(Ending(cause, error=error), permanent)
+
+    def _ping(self, seq: int) -> None:
+        wire, beat = self.wire, self._spec.heartbeat
+        assert wire is not None
+        assert beat is not None
+        body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
+        if not beat.application and not body:
+            body = f"{self.session.number}-{seq}".encode()
+        now_ns = time.monotonic_ns()
+        sent = wire.send_text(body) if beat.application else wire.send_ping(body)
+        if not sent:
+            self._feed(heartbeat.SendFailed())
+            return
+        self._counters[Counter.PINGS] += 1
+        self._feed(heartbeat.Sent(seq, body), now_ns)
+        self._output.ping(body)
+
+    def ping_once(self, body: bytes | None, answered: Callable[[int], None]) -> bytes | None:
+        """
+        Send one PING frame outside the timetable.
+
+        Args:
+            body: Its body; by default one of its own.
+            answered: Called with the round trip in ns when the PONG comes.
+
+        Returns:
+            The body sent, ``None`` if there is no socket to send it on.
+
+        """
+        self._manual_count += 1
+        chosen = f"manual-{self._manual_count}".encode() if body is None else body
+        sent_ns = time.monotonic_ns()
+        if self.wire is None or not self.wire.send_ping(chosen):
+            return None
+        self._manual[chosen] = lambda now_ns: answered(now_ns - sent_ns)
+        return chosen
+
+    def forget_ping(self, body: bytes) -> None:
+        """Wait no longer for the answer to ``ping_once``."""
+        self._manual.pop(body, None)
+
+    def _look(self, wire: Wire | None, looks_left: int) -> None:
+        """
+        Give the loop turns until what waited in the socket has been read.
+
+        Two hops: a callback of this turn runs before the next poll, its own callback after it.
+        """
+        if wire is not self.wire or wire is None:
+            return
+        unread = wire.pending_bytes()
+        if looks_left and (looks_left == LOOKS_MAX or unread):
+            again = lambda: self._loop.call_soon(self._look, wire, looks_left - 1)  # noqa: E731
+            self._loop.call_soon(again)
+            return
+        self._feed(heartbeat.Looked(unread))
+
+    # What the wire tells ---------------------------------------------------------------------
+
+    def on_connected(self, peer: str) -> None:
+        """TCP and TLS are done."""
+        self._feed(facts.Connected(peer))
+
+    def on_opened(self) -> None:
+        """The handshake is done."""
+        self._feed(facts.Opened(self._logins))
+
+    def on_message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
+        """A message came: control if the dialect says so, else data. The hot path."""
+        words, counters = self._words, self._counters
+        words[LAST_FRAME_NS] = now_ns
+        if self._looks and self._is_control(payload, now_ns):
+            if self._spec.publish.control:
+                self._deliver(payload, is_text, now_ns, wall_ns)
+            return
+        words[LAST_MESSAGE_NS] = now_ns
+        counters[MESSAGES] += 1
+        counters[BYTES] += len(payload)
+        self._deliver(payload, is_text, now_ns, wall_ns)
+
+    def _is_control(self, payload: bytes, now_ns: int) -> bool:
+        session = self.session
+        watch = Watch(0)
+        if session.awaiting_pong:
+            watch |= Watch.PONG
+        if session.awaiting_ready:
+            watch |= Watch.READY
+        elif session.awaiting_acks:
+            watch |= Watch.ACK
+        try:
+            sign = self._dialect.look(payload, watch)
+        except DialectError as error:
+            self._output.dialect_error(error)
+            sign = None
+        match sign:
+            case Pong(echo):
+                self._pong_payload = payload
+                self._feed(heartbeat.PongMessage(echo), now_ns)
+            case Ping(reply):
+                if self.wire is not None and self.wire.send_text(reply.encode()):
+                    self._counters[Counter.SERVER_PINGS] += 1
+                    self._feed(facts.Said())
+            case Beat():
+                self._beat_ns = now_ns
+            case _:
+                self._note_data(sign, now_ns)
+                return False
+        self._counters[Counter.CONTROL_MESSAGES] += 1
+        return True
+
+    def _note_data(self, sign: Ready | Ack | None, now_ns: int) -> None:
+        match sign:
+            case Ready():
+                self._feed(facts.ReadySeen(), now_ns)
+            case Ack(error):
+                self._feed(facts.AckSeen(error), now_ns)
+        if self.session.state is State.STALE:
+            self._feed(facts.DataSeen(), now_ns)
+
+    def on_pong(self, body: bytes, now_ns: int) -> None:
+        """A PONG frame came."""
+        self._words[LAST_FRAME_NS] = now_ns
+        if self._manual and (answered := self._manual.pop(body, None)) is not None:
+            answered(now_ns)
+            return
+        self._pong_payload = body
+        self._feed(heartbeat.PongFrame(body), now_ns)
+
+    def on_ping(self, body: bytes, now_ns: int) -> None:
+        """A PING frame came and was answered."""
+        self._words[LAST_FRAME_NS] = now_ns
+        self._counters[Counter.SERVER_PINGS] += 1
+        if self._spec.outbound is not None:
+            self._feed(facts.Said(), now_ns)
+
+    def on_closed(self, ending: Ending, permanent: Exit | None = None) -> None:
+        """The socket is gone, or never came to be."""
+        self.wire = None
+        self._manual.clear()
+        self._dialing.ended()
+        self._feed(
+            facts.Lost(
+                ending.cause,
+                random.random(),
+                ending.code,
+                ending.reason,
+                ending.status,
+                ending.error,
+                ending.retry_after_ns,
+                permanent,
+            )
+        )

@@ -1,0 +1,262 @@
+"""Dial: a host and a port to a connected socket, directly or through a proxy.
+
+The loop's own ``create_connection`` gives all addresses of a name one deadline, so that a dead
+first address eats what the second would have needed. Here every address has its own. They are
+tried one after the other and never at once: exchanges count connection attempts. Names are
+resolved anew at each call, for a cached address outlives the machine behind it.
+"""
+
+import asyncio
+import base64
+import ipaddress
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+PROXY_SCHEMES = ("http", "socks5")
+HTTP = b"HTTP/1."
+ANSWER_BYTES_MAX = 8 * 1024
+TEXT_LIMIT = 200  # characters of a proxy's own words that are passed on
+
+
+class ProxyRefused(OSError):
+    """A proxy that cannot be used, reached or persuaded. Its text never holds the password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One place to connect to: a family of socket(7) and what connect(2) takes."""
+
+    family: int
+    sockaddr: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        host, port = self.sockaddr[:2]
+        return f"[{host}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    scheme: str
+    host: str
+    port: int
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    def redacted(self, text: str) -> str:
+        """Return what a proxy said, short and printable, without what we told it in secret."""
+        if self.password:
+            basic = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+            for secret in (basic, self.password, quote(self.password, safe="")):
+                text = text.replace(secret, "***")
+        return "".join(char if char.isprintable() else "?" for char in text)[:TEXT_LIMIT]
+
+
+async def open_socket(
+    host: str,
+    port: int,
+    *,
+    proxy: str | None = None,
+    source: str | None = None,
+    address_timeout_s: float = 3.0,
+) -> socket.socket:
+    """
+    Return a connected, non-blocking TCP socket with TCP_NODELAY set; the caller closes it.
+
+    Resolving has no deadline of its own: resolv.conf(5) sets it, and a cancelled call ends at once.
+
+    Args:
+        host: Name or address of the peer; through a proxy it is the proxy that resolves it.
+        port: Its port.
+        proxy: ``http://[user:password@]host:port`` (asked to CONNECT) or ``socks5://...``.
+        source: Local address to leave from. Only addresses of its family are tried.
+        address_timeout_s: Deadline of each address in seconds (the loop's clock). Through a proxy
+            it covers the proxy's own dial too.
+
+    Raises:
+        ProxyRefused: If the proxy's URL is wrong, or it cannot be reached, or says no.
+        TimeoutError: If the last address tried did not answer in time.
+        socket.gaierror: If the name cannot be resolved, or not in the family of ``source``.
+        UnicodeError: If the host can be no name at all.
+        OSError: If connecting failed otherwise, of the class of the last address's error.
+        ValueError: If ``source`` is no IP address.
+
+    """
+    family = socket.AF_UNSPEC
+    if source is not None:
+        is_v6 = ipaddress.ip_address(source).version == 6
+        family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    if proxy is None:
+        return await _first(
+            await _resolve(host, port, family),
+            lambda address: _connect(address, source, address_timeout_s),
+            address_timeout_s,
+        )
+    gate = _parse_proxy(proxy)
+    try:
+        return await _first(
+            await _resolve(gate.host, gate.port, family),
+            lambda address: _tunnel(gate, address, host, port, source, address_timeout_s),
+            address_timeout_s,
+            role=f"{host}:{port} through proxy ",
+        )
+    except (TimeoutError, ProxyRefused):
+        raise
+    except (OSError, UnicodeError) as error:
+        raise ProxyRefused(f"proxy {gate.host}:{gate.port}: {error}") from error
+
+
+def interleaved(addresses: Sequence[Address]) -> list[Address]:
+    """Return the addresses with families taking turns, each in its order (RFC 8305 section 4)."""
+    families: dict[int, list[Address]] = {}
+    for address in dict.fromkeys(addresses):  # hosts(5) may name one twice
+        families.setdefault(address.family, []).append(address)
+    turns = chain.from_iterable(zip_longest(*families.values()))
+    return [address for address in turns if address is not None]
+
+
+async def _resolve(host: str, port: int, family: int) -> list[Address]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    if not found:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} has no address")
+    return interleaved([Address(entry[0], entry[4]) for entry in found])
+
+
+async def _first(
+    addresses: list[Address],
+    attempt: Callable[[Address], Awaitable[socket.socket]],
+    timeout_s: float,
+    role: str = "",
+) -> socket.socket:
+    """Return the first socket that an attempt yields; an answer of a proxy ends the search."""
+    failures: list[str] = []
+    last: OSError | None = None
+    for address in addresses:
+        try:
+            return await attempt(address)
+        except ProxyRefused:
+            raise
+        except OSError as error:
+            last = error
+            failures.append(f"{role}{address}: {_why(error, timeout_s)}")
+    assert last is not None
+    text = "; ".join(failures)
+    if isinstance(last, TimeoutError) or last.errno is None:
+        raise (TimeoutError if isinstance(last, TimeoutError) else OSError)(text) from last
+    raise OSError(last.errno, text) from last  # Python picks the class by the number
+
+
+def _why(error: OSError, timeout_s: float) -> str:
+    if error.errno:
+        return os.strerror(error.errno)
+    return f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
+
+
+async def _connect(address: Address, source: str | None, timeout_s: float) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    connection = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source is not None:
+            connection.bind((source, 0))
+        async with asyncio.timeout(timeout_s):
+            await loop.sock_connect(connection, address.sockaddr)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _tunnel(
+    gate: _Proxy, address: Address, host: str, port: int, source: str | None, timeout_s: float
+) -> socket.socket:
+    if gate.scheme == "socks5":
+        return await _through_socks(gate, address, host, port, source, timeout_s)
+    connection = await _connect(address, source, timeout_s)
+    try:
+        async with asyncio.timeout(timeout_s):
+            why = await _ask_to_connect(connection, gate, host, port)
+        if why:
+            text = f"proxy {address} refused {host}:{port}: {gate.redacted(why)}"
+            raise ProxyRefused(text)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _ask_to_connect(connection: socket.socket, gate: _Proxy, host: str, port: int) -> str:
+    """
+    Ask with HTTP CONNECT (RFC 9110 section 9.3.6); return why the proxy refuses, "" if not.
+
+    By hand, since python-socks takes one read for the whole answer: what comes later of it, or
+    comes with it of the peer's, it would leave in the stream or swallow.
+    """
+    loop = asyncio.get_running_loop()
+    name = host if ":" in host else host.encode("idna").decode("ascii")
+    authority = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    if gate.user:
+        basic = base64.b64encode(f"{gate.user}:{gate.password}".encode()).decode("ascii")
+        lines.append(f"Proxy-Authorization: Basic {basic}")
+    await loop.sock_sendall(connection, "\r\n".join([*lines, "", ""]).encode("ascii"))
+    answer = bytearray()
+    while not answer.endswith(b"\r\n\r\n"):
+        byte = await loop.sock_recv(connection, 1)  # never a byte too many
+        answer += byte
+        if not byte or len(answer) > ANSWER_BYTES_MAX:
+            return "it hung up" if not byte else "its answer has no end"
+        if not HTTP.startswith(answer[: len(HTTP)]):
+            return "it does not speak HTTP"
+    _version, _, said = answer.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
+    return "" if said.startswith("2") else said
+
+
+async def _through_socks(
+    gate: _Proxy, address: Address, host: str, port: int, source: str | None, timeout_s: float
+) -> socket.socket:
+    # Here, for a worker that needs no proxy shall not pay for it.
+    from python_socks import ProxyError, ProxyType
+    from python_socks.async_.asyncio import Proxy
+
+    tunnel = Proxy(
+        ProxyType.SOCKS5, address.sockaddr[0], gate.port, gate.user, gate.password, rdns=True
+    )
+    local = None if source is None else (source, 0)
+    try:
+        connection = await tunnel.connect(host, port, timeout=timeout_s, local_addr=local)
+    except OSError:  # not reached, or lost on the way: another address may do better
+        raise
+    except Exception as error:
+        # Not only ProxyError: the library trips over credentials it cannot encode and answers it
+        # cannot read. The text of such an error, or its chain, may quote the password.
+        why = str(error) if isinstance(error, ProxyError) else type(error).__name__
+        text = f"proxy {address} refused {host}:{port}: {gate.redacted(why)}"
+        raise ProxyRefused(text) from None
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _parse_proxy(url: str) -> _Proxy:
+    # No part of the URL is quoted in an error: a stray slash makes its password look like a port.
+    wanted = "want http://[user:password@]host:port or socks5://..., specials percent-encoded"
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        raise ProxyRefused(f"proxy URL cannot be read; {wanted}") from None
+    if scheme not in PROXY_SCHEMES:
+        raise ProxyRefused(f"proxy URL has no scheme that is known; {wanted}")
+    if not host or not port:
+        raise ProxyRefused(f"proxy URL lacks its host or port; {wanted}")
+    return _Proxy(scheme, host, port, unquote(parts.username or ""), unquote(parts.password or ""))

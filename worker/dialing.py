@@ -1,0 +1,154 @@
+"""Dialing: from a session's wish to dial to a route, through budget, secrets and login.
+
+The I/O shell of what comes before a socket. Ends with exactly one call of ``on_routed``,
+``on_refused`` or ``on_postponed``, unless it is cancelled.
+"""
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import Protocol
+
+from worker.announcement import Cause
+from worker.budget import BudgetUnusable, ConnectBudget
+from worker.credentials import SecretMissing, resolve
+from worker.exits import Exit
+from worker.login import HttpClient, Login, LoginContext, LoginFunction, LoginRefused, log_in
+from worker.spec import ConnectionSpec, Secret
+from worker.wire import Route
+
+log = logging.getLogger("worker.dialing")
+
+CROWDED_RETRY_NS = 1_000_000_000
+ERROR_TEXT_MAX = 200
+
+
+class DialEvents(Protocol):
+    """Who is told how it went."""
+
+    def on_routed(self, route: Route, logins: tuple[bytes, ...]) -> None:
+        """Dial ``route``; say ``logins`` once it is open."""
+
+    def on_postponed(self, delay_ns: int) -> None:
+        """The host's budget is spent for so long."""
+
+    def on_refused(self, cause: Cause, error: str, permanent: Exit | None) -> None:
+        """There is nothing to dial with."""
+
+
+class Dialing:
+    """
+    The way to a socket, again and again.
+
+    Args:
+        spec: The connection.
+        login: Its login function, if it has one.
+        events: Who is told.
+
+    """
+
+    def __init__(
+        self, spec: ConnectionSpec, login: LoginFunction | None, events: DialEvents
+    ) -> None:
+        self._spec, self._login, self._events = spec, login, events
+        self._budget: ConnectBudget | None = None
+        self._http = HttpClient()
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, session: int, *, reserved: bool) -> None:
+        """Go; ``reserved`` if the place in the budget has been waited for."""
+        delay_ns = self._take(reserved=reserved)
+        if delay_ns:
+            self._events.on_postponed(delay_ns)
+            return
+        try:
+            route = self._route()
+            secrets = {name: resolve(secret) for name, secret in self._spec.secrets}
+        except SecretMissing as error:
+            self._events.on_refused(Cause.LOGIN_FAILED, str(error), None)
+            return
+        if self._login is None:
+            self._events.on_routed(route, ())
+            return
+        context = LoginContext(
+            connection=self._spec.name,
+            url=self._spec.url,
+            session=session,
+            secrets=secrets,
+            _http=self._http,
+        )
+        self._task = asyncio.get_running_loop().create_task(self._log_in(context, route))
+
+    def cancel(self) -> bool:
+        """Give up a login that is under way; return whether there was one."""
+        task, self._task = self._task, None
+        if task is None or task.done():
+            return False
+        task.cancel()
+        return True
+
+    def ended(self) -> None:
+        """The session has ended: give its place among the host's sessions back."""
+        if self._budget is not None:
+            self._budget.release()
+
+    async def close(self) -> None:
+        """Let go of everything kept between dials."""
+        self.cancel()
+        self.ended()
+        await self._http.close()
+
+    def _take(self, *, reserved: bool) -> int:
+        """Return how long to wait, in ns. A budget that cannot be kept must not stop trading."""
+        spec = self._spec.budget
+        if spec is None:
+            return 0
+        try:
+            if self._budget is None:
+                self._budget = ConnectBudget(
+                    Path(spec.directory),
+                    spec.host,
+                    connects=spec.connects,
+                    per_ns=spec.per_ns,
+                    concurrent=spec.concurrent,
+                )
+            if not self._budget.lease():
+                return CROWDED_RETRY_NS
+            return 0 if reserved else self._budget.take(time.monotonic_ns())
+        except BudgetUnusable as error:
+            log.warning("connect budget unusable connection=%s error=%s", self._spec.name, error)
+            return 0
+
+    def _route(self) -> Route:
+        headers = tuple((name, _plain(value)) for name, value in self._spec.headers)
+        proxy = None if self._spec.proxy is None else _plain(self._spec.proxy)
+        return Route(url=self._spec.url, headers=headers, proxy=proxy)
+
+    async def _log_in(self, context: LoginContext, route: Route) -> None:
+        assert self._login is not None
+        try:
+            said = await log_in(self._login, context)
+        except LoginRefused as error:
+            self._events.on_refused(Cause.LOGIN_FAILED, _text(error), Exit.CREDENTIALS)
+            return
+        except Exception as error:  # an operator's function may raise anything
+            self._events.on_refused(Cause.LOGIN_FAILED, _text(error), None)
+            return
+        self._events.on_routed(_joined(route, said), tuple(text.encode() for text in said.messages))
+
+
+def _joined(route: Route, said: Login) -> Route:
+    return Route(
+        url=said.url or route.url,
+        headers=(*route.headers, *said.headers.items()),
+        proxy=route.proxy,
+    )
+
+
+def _plain(value: str | Secret) -> str:
+    return value if isinstance(value, str) else resolve(value)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:ERROR_TEXT_MAX]

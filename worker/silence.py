@@ -1,0 +1,110 @@
+"""Silence: decides when an exchange that answers pings is nevertheless not doing its work.
+
+Pure. Three clocks beside the pong's: any frame, the exchange's own heartbeat, and data. The shell
+knows when each was last heard and says so; nothing is fed per message. A session that is too
+quiet is dead or stale, as its ``LivenessSpec`` says; off unless configured.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from worker.announcement import Cause
+from worker.spec import LivenessSpec, ServerHeartbeat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """When something was last heard in this session, CLOCK_MONOTONIC ns; 0: not yet."""
+
+    frame_ns: int = 0
+    data_ns: int = 0
+    heartbeat_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the silence means: ``cause`` of death, or stale, or neither. ``age_ns`` says how old."""
+
+    dead: Cause | None = None
+    stale: bool = False
+    age_ns: int = 0
+
+
+class Silence:
+    """
+    The clocks of one session.
+
+    Args:
+        liveness: How long which silence may last.
+        heartbeat: The exchange's own heartbeat, if it has one.
+        up_ns: When the session got up.
+
+    """
+
+    def __init__(
+        self, liveness: LivenessSpec, heartbeat: ServerHeartbeat | None, up_ns: int
+    ) -> None:
+        self._liveness, self._heartbeat, self._up_ns = liveness, heartbeat, up_ns
+        self._heard = Heard()
+        self.stale = False
+
+    def judge(self, now_ns: int, heard: Heard) -> Verdict:
+        """Take what was heard, return what it means. ``deadline_ns`` follows from it."""
+        self._heard = heard
+        for cause, deadline_ns, since_ns in self._deadlines():
+            if now_ns >= deadline_ns and cause is not None:
+                return Verdict(dead=cause, age_ns=now_ns - since_ns)
+        data_ns = max(heard.data_ns, self._up_ns)
+        limit_ns = self._liveness.data_silence_ns
+        self.stale = bool(limit_ns) and now_ns >= data_ns + limit_ns
+        return Verdict(stale=self.stale, age_ns=now_ns - data_ns)
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When ``judge`` is due again if nothing is heard meanwhile; ``None`` for never."""
+        due = [due_ns for cause, due_ns, _since in self._deadlines() if cause or not self.stale]
+        return min(due, default=None)
+
+    def _deadlines(self) -> list[tuple[Cause | None, int, int]]:
+        """Return cause (``None``: stale), deadline and start of every clock that runs."""
+        liveness, heard, up_ns = self._liveness, self._heard, self._up_ns
+        frame_ns, data_ns = max(heard.frame_ns, up_ns), max(heard.data_ns, up_ns)
+        clocks: list[tuple[Cause | None, int, int]] = []
+        if liveness.max_silence_ns:
+            clocks.append((Cause.SILENCE, frame_ns + liveness.max_silence_ns, frame_ns))
+        if liveness.first_data_timeout_ns and heard.data_ns < up_ns:
+            clocks.append((Cause.NO_FIRST_DATA, up_ns + liveness.first_data_timeout_ns, up_ns))
+        if self._heartbeat is not None:
+            beat_ns = max(heard.heartbeat_ns, up_ns)
+            if self._heartbeat.idle_only:
+                beat_ns = max(beat_ns, data_ns)
+            clocks.append((Cause.HEARTBEAT_GAP, beat_ns + self._heartbeat.max_gap_ns, beat_ns))
+        if liveness.data_silence_ns:
+            clocks.append((None, data_ns + liveness.data_silence_ns, data_ns))
+        return clocks
+
+
+class TopicSilence:
+    """Which topics of a connection have fallen silent, and which speak again."""
+
+    def __init__(self, limit_ns: int) -> None:
+        self._limit_ns = limit_ns
+        self._stale: set[str] = set()
+
+    def scan(self, now_ns: int, last_ns: Mapping[str, int]) -> list[tuple[str, bool, int]]:
+        """
+        Return the changes since the last scan: key, whether stale now, age of its data in ns.
+
+        Args:
+            now_ns: CLOCK_MONOTONIC.
+            last_ns: When each key last had data, same clock.
+
+        """
+        changes: list[tuple[str, bool, int]] = []
+        for key, heard_ns in last_ns.items():
+            age_ns = now_ns - heard_ns
+            stale = age_ns >= self._limit_ns
+            if stale != (key in self._stale):
+                self._stale.symmetric_difference_update((key,))
+                changes.append((key, stale, age_ns))
+        return changes
