@@ -285,11 +285,13 @@ class WebSocket:
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
             TimeoutError: If no PONG comes in time.
-            ValueError: If the payload is too long.
+            ValueError: If the payload is too long, or that of a ping still unanswered.
 
         """
         if payload is not None and len(payload) > 125:
             raise ValueError(f"payload: a PING body has at most 125 bytes, got {len(payload)}")
+        if payload in self._ear.asked:
+            raise ValueError(f"payload: a ping with {payload!r} waits for its answer already")
         if self._connection is None or not self.is_connected:
             raise NotConnected(self.state)
         answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -301,12 +303,12 @@ class WebSocket:
         body = self._connection.ping_once(payload, take)
         if body is None:
             raise NotConnected(self.state)
-        self._ear.asked.add(answered)
+        self._ear.asked[body] = answered
         try:
             async with asyncio.timeout(timeout):
                 return await answered / 1e6
         finally:
-            self._ear.asked.discard(answered)
+            self._ear.asked.pop(body, None)
             self._connection.forget_ping(body)
 
     def _give(self, payload: bytes, is_text: bool) -> Data:
@@ -441,7 +443,7 @@ class _Ear:
         self.buffer: deque[tuple[bytes, bool]] = deque()
         self.arrived, self.up, self.closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.has_consumer = False
-        self.asked: set[asyncio.Future[int]] = set()  # by ``WebSocket.ping``
+        self.asked: dict[bytes, asyncio.Future[int]] = {}  # by ``WebSocket.ping``
         self.sent = self.sent_bytes = self.dropped = 0
         self.code, self.reason = ABNORMAL_CLOSURE, ""
         self.cause, self.error = "", ""
@@ -503,7 +505,7 @@ class _Ear:
         self.code, self.reason = detail.get("code", ABNORMAL_CLOSURE), detail.get("reason", "")
         self.cause, self.error = cause, detail.get("error", "")
         self.status = detail.get("status")
-        for answered in self.asked:
+        for answered in self.asked.values():
             if not answered.done():
                 lost = NotConnected("closed" if announcement.delay_s is None else "reconnecting")
                 answered.set_exception(lost)

@@ -275,13 +275,12 @@ class Connection:
         body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
         if not beat.application and not body:
             body = f"{self.session.number}-{seq}".encode()
-        now_ns = time.monotonic_ns()
         sent = wire.send_text(body) if beat.application else wire.send_ping(body)
         if not sent:
             self._feed(heartbeat.SendFailed())
             return
         self._counters[Counter.PINGS] += 1
-        self._feed(heartbeat.Sent(seq, body), now_ns)
+        self._feed(heartbeat.Sent(seq, body), wire.written_ns)
         self._output.ping(body)
 
     def ping_once(self, body: bytes | None, answered: Callable[[int], None]) -> bytes | None:
@@ -298,9 +297,9 @@ class Connection:
         """
         self._manual_count += 1
         chosen = f"manual-{self._manual_count}".encode() if body is None else body
-        sent_ns = time.monotonic_ns()
         if self.wire is None or not self.wire.send_ping(chosen):
             return None
+        sent_ns = self.wire.written_ns
         self._manual[chosen] = lambda now_ns: answered(now_ns - sent_ns)
         return chosen
 

@@ -102,6 +102,9 @@ class Wire(asyncio.Protocol):
         route: Where to dial.
         events: Who is told.
 
+    Attributes:
+        written_ns: When the latest bytes were handed to the socket, CLOCK_MONOTONIC.
+
     """
 
     def __init__(self, spec: ConnectionSpec, route: Route, events: WireEvents) -> None:
@@ -121,6 +124,7 @@ class Wire(asyncio.Protocol):
         self._backlog_bytes = 0
         self._fragments = bytearray()
         self._is_text = False
+        self.written_ns = 0
         self._flooded = False  # the peer took nothing of what we had to say
         self._writable: asyncio.Future[None] | None = None
         self._ended = False
@@ -279,15 +283,18 @@ class Wire(asyncio.Protocol):
     def _flush(self) -> bool:
         transport = self._transport
         assert transport is not None
-        for data in self._engine.data_to_send():
-            if transport.is_closing():
-                return False
-            if data is not SEND_EOF:
-                transport.write(data)
+        # Before and not after: one long message to a peer that reads is no flood.
         if transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
             self._flooded = True
             transport.abort()
             return False
+        unsent = self._engine.data_to_send()
+        self.written_ns = time.monotonic_ns()
+        for data in unsent:
+            if transport.is_closing():
+                return False
+            if data is not SEND_EOF:
+                transport.write(data)
         return True
 
     def pause_writing(self) -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from exchange_thread import ExchangeThread
-from library import PING, PONG, TEXT, Answering, Diary, client, exchange_of, fast, run, until
+from library import PONG, TEXT, Answering, Diary, client, exchange_of, fast, run, until
 
 from worker import HeartbeatConfig
 
@@ -161,23 +161,16 @@ def test_l11_a_loop_that_stands_beyond_the_deadline_believes_the_pong_in_the_soc
 
 
 def test_l12_a_ping_that_cannot_be_sent_is_death_at_once():
-    """A peer that reads nothing, and a ping longer than what may wait to be sent."""
+    """A peer that reads nothing, and more waiting for it than may."""
 
     async def deaf(peer):
         await asyncio.sleep(60)
 
     async def act():
-        heartbeat = HeartbeatConfig(
-            interval=20,
-            timeout=10,
-            first=0.01,
-            use_ws_ping=False,
-            use_application_ping=True,
-            payload=b"x" * (32 << 20),
-            pong_matcher={"text": "pong"},
-        )
+        heartbeat = HeartbeatConfig(interval=20, timeout=10, first=0.01)
         async with exchange_of(deaf) as exchange:
-            ws = client(exchange.url, heartbeat=heartbeat, reconnect=False)
+            much = ["x" * (32 << 20)]
+            ws = client(exchange.url, heartbeat=heartbeat, reconnect=False, subscribe=much)
             diary = Diary(ws)
             await ws.connect()
             begun_ns = time.monotonic_ns()
@@ -246,9 +239,14 @@ def test_ping_frames_and_the_heartbeat_do_not_disturb_each_other():
             script.mute = True
             with pytest.raises(TimeoutError):
                 await ws.ping(timeout=0.02)
+            waiting = asyncio.create_task(ws.ping(b"twice", timeout=0.05))
+            await asyncio.sleep(0)
+            with pytest.raises(ValueError, match="twice"):
+                await ws.ping(b"twice")
+            with pytest.raises(TimeoutError):
+                await waiting
             with pytest.raises(ValueError, match="at most 125 bytes, got 126"):
                 await ws.ping(b"x" * 126)
             assert ws.stats().pings < 6
-            assert PING == 9
 
     run(act())

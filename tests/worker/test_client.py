@@ -41,7 +41,7 @@ def test_awaiting_connects_and_states_follow_the_life():
             with pytest.raises(NotConnected, match="idle"):
                 await ws.ping()
             dial = asyncio.ensure_future(ws.connect())
-            await until(lambda: ws.state != "idle")
+            await asyncio.sleep(0)
             assert ws.state == "connecting"
             await dial
             assert (ws.state, ws.is_connected) == ("connected", True)
