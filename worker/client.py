@@ -32,7 +32,7 @@ from worker.dialect import DecodeError, DialectError
 from worker.errors import ConnectionClosed, ConnectionFailed, NotConnected
 from worker.exits import Exit
 from worker.session import SERVING, Session, State
-from worker.spec import MIB, ConnectionSpec, LimitsSpec, SubscribeSpec
+from worker.spec import MIB, ConnectionSpec, Decode, LimitsSpec, LivenessSpec, SubscribeSpec
 
 ABNORMAL_CLOSURE = 1006  # RFC 6455 section 7.4.1: no close frame came
 BUFFER = 100_000
@@ -127,6 +127,10 @@ class WebSocket:
             compression=compression,
             proxy=proxy,
             heartbeat=config.spec() if config is not None else None,
+            server_ping=config.server_pings() if config is not None else (),
+            server_heartbeat=config.server_beat() if config is not None else None,
+            decode=Decode(config.decode) if config is not None else Decode.NONE,
+            liveness=config.liveness() if config is not None else LivenessSpec(),
             reconnect=backoff.spec(
                 enabled=reconnect, connect_timeout=connect_timeout, close_timeout=close_timeout
             ),
@@ -493,6 +497,10 @@ class _Ear:
                 emit(events.Connected(uri=self._uri, session=detail["session"]))
             case EventKind.TIMEOUT:
                 emit(events.Timeout(waited=detail["waited_s"], cause=announcement.cause))
+            case EventKind.STALE:
+                emit(events.Stale(age=detail["age_s"]))
+            case EventKind.FRESH:
+                emit(events.Fresh())
             case EventKind.LATE_PONG:
                 emit(events.LatePong(latency_ms=detail["rtt_ns"] / 1e6))
             case EventKind.DOWN:

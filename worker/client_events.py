@@ -115,6 +115,21 @@ class Timeout(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stale(Event):
+    """The exchange answers and sends no data; the last is ``age`` seconds old."""
+
+    name: ClassVar[str] = "stale"
+    age: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fresh(Event):
+    """Data again."""
+
+    name: ClassVar[str] = "fresh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message(Event):
     """Data came. ``data`` is what ``recv`` would give."""
 
@@ -143,8 +158,8 @@ class Closed(Event):
 NAMES = frozenset(
     kind.name
     for kind in (
-        Connecting, Connected, Disconnected, Reconnecting, Ping, Pong, LatePong, Timeout, Message,
-        Error, Closed,
+        Connecting, Connected, Disconnected, Reconnecting, Ping, Pong, LatePong, Timeout, Stale,
+        Fresh, Message, Error, Closed,
     )
 )  # fmt: skip
 Handler = Callable[[Any], Any]

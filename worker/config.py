@@ -4,14 +4,24 @@ Checked at construction; durations are float seconds here and integer nanosecond
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from worker.spec import SECOND_NS, HeartbeatSpec, Match, MatchKind, ReconnectSpec
+from worker.spec import (
+    SECOND_NS,
+    Decode,
+    HeartbeatSpec,
+    LivenessSpec,
+    Match,
+    MatchKind,
+    ReconnectSpec,
+    ServerHeartbeat,
+    ServerPing,
+)
 
 PING_BODY_MAX = 125  # RFC 6455 section 5.5
 SECONDS_MAX = 366 * 86400.0
@@ -44,6 +54,20 @@ class HeartbeatConfig:
         first: Seconds from the session's start to the first ping; default 1, or ``interval`` if
             shorter.
         misses: Unanswered pings in a row that mean death.
+        server_ping: Pings that the exchange sends as messages, and our answers:
+            ``{"match": "ping", "reply": '{"pong":${ping}}'}``. ``match`` is as ``pong_matcher``,
+            but no function; ``${a.b}`` copies the raw JSON token at that path of the ping.
+        server_heartbeat: A heartbeat message of the exchange, ``{"match": ..., "max_gap": seconds,
+            "idle_only": bool}``: without one for so long the session is dead. ``idle_only``: it
+            comes only without data, so data counts too.
+        decode: Compression inside messages, looked through by every matcher: ``none``, ``gzip``,
+            ``zlib`` or ``deflate``.
+        max_silence: Seconds without a frame of any kind that mean death; ``None``: for ever.
+        data_silence: Seconds without data that make the session stale, and an event.
+        first_data_timeout: Seconds from the session's start without any data that mean death.
+
+    With neither kind of ping, one of the last six must be given: ``heartbeat=None`` is nothing at
+    all.
 
     Raises:
         ValueError: If a value is impossible, or contradicts another; the text names the field.
@@ -59,26 +83,41 @@ class HeartbeatConfig:
     pong_id: str | None = None
     first: float | None = None
     misses: int = 1
+    server_ping: Sequence[Mapping[str, Any]] = ()
+    server_heartbeat: Mapping[str, Any] | None = None
+    decode: str = "none"
+    max_silence: float | None = None
+    data_silence: float | None = None
+    first_data_timeout: float | None = None
 
     def __post_init__(self) -> None:
         check_seconds("interval", self.interval)
         check_seconds("timeout", self.timeout)
-        if self.first is not None:
-            check_seconds("first", self.first)
+        for name in ("first", "max_silence", "data_silence", "first_data_timeout"):
+            if (value := getattr(self, name)) is not None:
+                check_seconds(name, value)
+        if self.decode not in tuple(Decode):
+            raise ValueError(f"decode must be one of {', '.join(Decode)}, got {self.decode!r}")
+        self.server_pings()
+        self.server_beat()
         if not isinstance(self.payload, bytes):
             raise ValueError(f"payload must be bytes, got {type(self.payload).__name__}")
         if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
             raise ValueError(f"misses must be a whole number above zero, got {self.misses!r}")
         if self.use_ws_ping and self.use_application_ping:
             raise ValueError("use_application_ping excludes use_ws_ping; set use_ws_ping=False")
-        if not self.use_ws_ping and not self.use_application_ping:
+        if self.use_application_ping:
+            self._check_application()
+        elif self.use_ws_ping:
+            self._check_frames()
+        elif not self._listens():
             raise ValueError(
                 "use_ws_ping or use_application_ping must be on; heartbeat=None is off"
             )
-        if self.use_application_ping:
-            self._check_application()
-        else:
-            self._check_frames()
+
+    def _listens(self) -> bool:
+        clocks = (self.max_silence, self.data_silence, self.first_data_timeout)
+        return bool(self.server_ping or self.server_heartbeat or any(clocks))
 
     def _check_application(self) -> None:
         if not self.payload:
@@ -132,8 +171,38 @@ class HeartbeatConfig:
         interval, timeout = PRESETS[name]
         return cls(interval=interval, timeout=timeout)
 
-    def spec(self) -> HeartbeatSpec:
-        """Return it as the machines take it."""
+    def server_pings(self) -> tuple[ServerPing, ...]:
+        """Return ``server_ping`` as the machines take it."""
+        return tuple(
+            ServerPing(match=_rule("server_ping", rule), reply=str(rule["reply"]))
+            for rule in self.server_ping
+            if _has_keys("server_ping", rule, {"match", "reply"})
+        )
+
+    def server_beat(self) -> ServerHeartbeat | None:
+        """Return ``server_heartbeat`` as the machines take it."""
+        rule = self.server_heartbeat
+        if rule is None or not _has_keys("server_heartbeat", rule, {"match", "max_gap"}):
+            return None
+        check_seconds("server_heartbeat max_gap", rule["max_gap"])
+        return ServerHeartbeat(
+            match=_rule("server_heartbeat", rule),
+            max_gap_ns=_ns(rule["max_gap"]),
+            idle_only=bool(rule.get("idle_only", False)),
+        )
+
+    def liveness(self) -> LivenessSpec:
+        """Return the clocks of silence as the machines take them."""
+        return LivenessSpec(
+            max_silence_ns=_ns_or_0(self.max_silence),
+            data_silence_ns=_ns_or_0(self.data_silence),
+            first_data_timeout_ns=_ns_or_0(self.first_data_timeout),
+        )
+
+    def spec(self) -> HeartbeatSpec | None:
+        """Return our own pings as the machines take them, ``None`` if there are none."""
+        if not self.use_ws_ping and not self.use_application_ping:
+            return None
         first = self.first if self.first is not None else min(1.0, self.interval)
         return HeartbeatSpec(
             interval_ns=_ns(self.interval),
@@ -237,17 +306,33 @@ def _ns(seconds: float) -> int:
     return max(1, round(seconds * SECOND_NS))
 
 
-def _match_of(matcher: PongMatcher) -> Match:
+def _ns_or_0(seconds: float | None) -> int:
+    return 0 if seconds is None else _ns(seconds)
+
+
+def _has_keys(name: str, rule: Mapping[str, Any], wanted: set[str]) -> bool:
+    allowed = wanted | ({"idle_only"} if name == "server_heartbeat" else set())
+    if not isinstance(rule, Mapping) or not wanted <= set(rule) <= allowed:
+        raise ValueError(f"{name} must be a mapping with {' and '.join(sorted(wanted))}: {rule!r}")
+    return True
+
+
+def _rule(name: str, rule: Mapping[str, Any]) -> Match:
+    if callable(rule["match"]):
+        raise ValueError(f"{name}: match must be a JMESPath expression or {{'text': ...}}")
+    return _match_of(rule["match"], name)
+
+
+def _match_of(matcher: PongMatcher, name: str = "pong_matcher") -> Match:
     if callable(matcher):
         return FUNCTION
     if isinstance(matcher, str):
-        _check_expression("pong_matcher", matcher)
+        _check_expression(name, matcher)
         return Match(kind=MatchKind.JMESPATH, value=matcher)
     if isinstance(matcher, Mapping) and set(matcher) == {"text"}:
         return Match(kind=MatchKind.TEXT, value=str(matcher["text"]))
     raise ValueError(
-        "pong_matcher must be a function, a JMESPath expression or {'text': ...}, "
-        f"got {matcher!r}"
+        f"{name} must be a function, a JMESPath expression or {{'text': ...}}, got {matcher!r}"
     )
 
 
