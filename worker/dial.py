@@ -8,6 +8,7 @@ resolved anew at each call, for a cached address outlives the machine behind it.
 
 import asyncio
 import base64
+import errno
 import ipaddress
 import os
 import socket
@@ -120,11 +121,27 @@ def interleaved(addresses: Sequence[Address]) -> list[Address]:
 
 
 async def _resolve(host: str, port: int, family: int) -> list[Address]:
+    if (address := _literal(host, port)) is not None:
+        if family not in (socket.AF_UNSPEC, address.family):
+            raise socket.gaierror(socket.EAI_ADDRFAMILY, f"{host} is of another family")
+        return [address]
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, f"{host} has no address")
     return interleaved([Address(entry[0], entry[4]) for entry in found])
+
+
+def _literal(host: str, port: int) -> Address | None:
+    """Return an address that needs no resolving, and so none of the loop's threads."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+    if version == 4:
+        return Address(socket.AF_INET, (host, port))
+    # One with a scope (fe80::1%eth0) is left to getaddrinfo, which knows its number.
+    return None if "%" in host else Address(socket.AF_INET6, (host, port, 0, 0))
 
 
 async def _first(
@@ -158,7 +175,6 @@ def _why(error: OSError, timeout_s: float) -> str:
 
 
 async def _connect(address: Address, source: str | None, timeout_s: float) -> socket.socket:
-    loop = asyncio.get_running_loop()
     connection = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
@@ -166,11 +182,31 @@ async def _connect(address: Address, source: str | None, timeout_s: float) -> so
         if source is not None:
             connection.bind((source, 0))
         async with asyncio.timeout(timeout_s):
-            await loop.sock_connect(connection, address.sockaddr)
+            await _connected(connection, address)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+async def _connected(connection: socket.socket, address: Address) -> None:
+    """
+    Connect, as connect(2) says for a non-blocking socket.
+
+    Not the loop's ``sock_connect``: uvloop's resolves the address once more, in a thread.
+    """
+    loop = asyncio.get_running_loop()
+    code = connection.connect_ex(address.sockaddr)
+    if code == errno.EINPROGRESS:
+        writable = asyncio.Event()
+        loop.add_writer(connection, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(connection)
+        code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 async def _tunnel(
