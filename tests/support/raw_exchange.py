@@ -95,13 +95,18 @@ class RawExchange:
 
     async def __aexit__(self, *_):
         self._server.close()
-        await asyncio.sleep(0.02)  # a client accepted just now becomes a peer some turns later
+        # A client accepted just now becomes a peer some turns later.
+        while accepting := [task for task in asyncio.all_tasks() if is_accepting(task)]:
+            await asyncio.wait(accepting)
+        await asyncio.sleep(0.02)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for peer in self.peers:  # here too: a task that was cancelled before its first step
             peer.writer.transport.abort()
-        await asyncio.sleep(0.02)  # an aborted transport closes its socket a turn later
+        for peer in self.peers:  # an aborted transport closes its socket a turn later
+            with contextlib.suppress(OSError):
+                await peer.writer.wait_closed()
         await self._server.wait_closed()
         if self.failures:
             raise self.failures[0]
@@ -131,6 +136,11 @@ class RawExchange:
             self.failures.append(error)
         finally:
             peer.writer.transport.abort()
+
+
+def is_accepting(task):
+    """Return whether a task of asyncio's makes a transport of a socket just accepted."""
+    return "_accept_connection" in getattr(task.get_coro(), "__qualname__", "")
 
 
 def open_descriptors():
