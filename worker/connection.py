@@ -19,12 +19,13 @@ from worker import session_facts as facts
 from worker.announcement import Announcement, Cause, EventKind
 from worker.dialect import Ack, Beat, Dialect, DialectError, MatchFunction, Ping, Pong, Ready, Watch
 from worker.dialing import Dialing
+from worker.endings import Ending
 from worker.exits import Exit
 from worker.login import LoginFunction
 from worker.session import Session, State
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
-from worker.wire import Ending, Route, Wire, tls_context
+from worker.wire import Route, Wire, tls_context
 
 LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)

@@ -8,7 +8,6 @@ session's. Every wire that was opened ends with exactly one ``on_closed``.
 import asyncio
 import contextlib
 import fcntl
-import socket
 import ssl
 import struct
 import termios
@@ -19,10 +18,6 @@ from typing import Any, Protocol, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidStatus,
-    PayloadTooBig,
     WebSocketException,
 )
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
@@ -32,8 +27,8 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from worker.announcement import Cause
-from worker.dial import ProxyRefused, open_socket
-from worker.retry_after import retry_after_ns
+from worker.dial import open_socket
+from worker.endings import Ending, ending_of, ending_of_dial
 from worker.spec import ConnectionSpec
 
 USER_AGENT = "feedwarden"
@@ -43,19 +38,6 @@ SLICE_BYTES = 16 * 1024
 TURN_NS = 20_000_000
 # A peer that reads nothing makes our answers pile up.
 UNSENT_BYTES_MAX = 4 * 1024 * 1024
-RETRY_AFTER_STATUSES = frozenset({418, 429, 503})
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a wire ended. Fields as in ``worker.session_facts.Lost``."""
-
-    cause: str
-    code: int | None = None
-    reason: str = ""
-    status: int | None = None
-    error: str = ""
-    retry_after_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +139,7 @@ class Wire(asyncio.Protocol):
                 connected.close()
                 raise
         except (OSError, ValueError) as error:  # ValueError: a host that is no name
-            self._end(_ending_of_dial(error))
+            self._end(ending_of_dial(error))
 
     def _dialed(self, dial: asyncio.Task[None]) -> None:
         # Here and not in the task: one that is cancelled before its first step never runs.
@@ -363,7 +345,7 @@ class Wire(asyncio.Protocol):
         with contextlib.suppress(WebSocketException, EOFError):
             self._engine.receive_eof()
         flooded = Ending(Cause.SEND_FAILED, error="the peer reads nothing")
-        self._end(flooded if self._flooded else _ending(self._engine, error))
+        self._end(flooded if self._flooded else ending_of(self._engine, error))
 
     def _end(self, ending: Ending) -> None:
         if self._ended:
@@ -389,59 +371,6 @@ def tls_context(spec: ConnectionSpec) -> ssl.SSLContext | None:
     if not spec.url.lower().startswith("wss:"):
         return None
     return ssl.create_default_context(cafile=spec.tls_ca)
-
-
-def _ending_of_dial(error: OSError | ValueError) -> Ending:
-    if isinstance(error, socket.gaierror | UnicodeError):
-        cause = Cause.DNS
-    elif isinstance(error, ssl.SSLError):
-        cause = Cause.TLS
-    elif isinstance(error, ProxyRefused):
-        cause = Cause.PROXY
-    elif isinstance(error, ConnectionRefusedError):
-        cause = Cause.CONNECT_REFUSED
-    else:
-        cause = Cause.CONNECT_FAILED
-    return Ending(cause, error=_text(error))
-
-
-def _ending(engine: ClientProtocol, error: Exception | None) -> Ending:
-    refusal = engine.handshake_exc
-    if isinstance(refusal, InvalidStatus):
-        status = refusal.response.status_code
-        return Ending(
-            Cause.HANDSHAKE_REFUSED,
-            status=status,
-            error=_text(refusal),
-            retry_after_ns=_retry_after_ns(refusal) if status in RETRY_AFTER_STATUSES else 0,
-        )
-    if isinstance(refusal, InvalidHandshake):
-        return Ending(Cause.HANDSHAKE_FAILED, error=_text(refusal))
-    if isinstance(engine.parser_exc, PayloadTooBig):
-        return Ending(Cause.OVERSIZE, error=_text(engine.parser_exc))
-    broken = engine.parser_exc is not None and not isinstance(
-        engine.parser_exc, EOFError | ConnectionClosed
-    )
-    if broken and engine.close_sent is not None:
-        return Ending(Cause.PROTOCOL_ERROR, error=_text(engine.parser_exc))
-    if engine.close_rcvd is not None:
-        return Ending(Cause.PEER_CLOSED, engine.close_rcvd.code, engine.close_rcvd.reason)
-    if isinstance(error, ssl.SSLError):
-        return Ending(Cause.TLS, error=_text(error))
-    if engine.close_sent is not None:  # by us, and unanswered: the session knows why
-        return Ending(Cause.CLOSED)
-    return Ending(
-        Cause.RESET, error=_text(error) if error else "the peer closed without a close frame"
-    )
-
-
-def _retry_after_ns(refusal: InvalidStatus) -> int:
-    values = refusal.response.headers.get_all("Retry-After")
-    return (retry_after_ns(values[0], time.time_ns()) or 0) if values else 0
-
-
-def _text(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
 
 
 def _peer_name(transport: asyncio.Transport) -> str:
