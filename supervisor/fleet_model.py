@@ -171,13 +171,13 @@ class ServerHeartbeatTable(Table):
 class LivenessTable(Table):
     """How long the exchange may be silent. Off unless set."""
 
-    max_silence: Duration | None = Field(
-        None, description="No frame of any kind for so long: the session is dead."
+    max_silence: DurationOrZero | None = Field(
+        None, description="No frame of any kind for so long: the session is dead; 0: off."
     )
-    data_silence: Duration | None = Field(
+    data_silence: DurationOrZero | None = Field(
         None, description="No data for so long, of the connection or of one key: stale."
     )
-    first_data_timeout: Duration | None = Field(
+    first_data_timeout: DurationOrZero | None = Field(
         None, description="No data at all so long after UP: the session is dead."
     )
 

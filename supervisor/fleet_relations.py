@@ -286,7 +286,7 @@ def _frame_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
 def _faults_beside_heartbeat(table: model.ConnectionTable, beat: model.HeartbeatTable) -> Found:
     silence = table.liveness.max_silence
     longest_gap = max(beat.interval, beat.first or 0)
-    if silence is not None and silence <= longest_gap:
+    if silence and silence <= longest_gap:
         yield (
             ("liveness", "max_silence"),
             "must exceed heartbeat.interval and heartbeat.first: pongs are frames too, and a "

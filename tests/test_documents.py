@@ -8,8 +8,9 @@ from diagrams import mermaid
 
 from supervisor import cli, restart, status
 from supervisor.errors import AlreadyRunning, NoSuchConnection, NoSuchFleet, RuntimeDirectoryRefused
+from supervisor.fleetfile import load
 from supervisor.orders import TimedOut
-from worker import heartbeat, session
+from worker import client_events, heartbeat, session
 from worker.announcement import Cause, EventKind
 from worker.envelope import HEADER, Flag, Kind
 from worker.exits import PERMANENT, Exit
@@ -96,3 +97,35 @@ def test_links_between_pages_lead_somewhere():
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             if "://" not in target:
                 assert (path.parent / target).exists(), (path.name, target)
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+def test_every_python_example_compiles():
+    examples = [
+        (path.name, program)
+        for path in [ROOT / "README.md", *DOCS.glob("*.md")]
+        for program in blocks(path.read_text(), "python")
+    ]
+    assert len(examples) >= 5
+    for name, program in examples:
+        compile(program, name, "exec")
+
+
+SPOKEN = "interval = 20\ntimeout = 10\nuse_ws_ping = false\nuse_application_ping = true\n"
+
+
+@pytest.mark.parametrize("pattern", blocks(page("heartbeat.md"), "toml"))
+def test_every_pattern_of_the_heartbeat_page_is_a_valid_connection(pattern, tmp_path):
+    if pattern.startswith("payload"):  # the keys that differ from the pattern before
+        pattern = f"[connection.heartbeat]\n{SPOKEN}{pattern}"
+    file = tmp_path / "fleet.toml"
+    file.write_text(f'version = 1\n[[connection]]\nname = "a"\nurl = "ws://h.test/"\n{pattern}')
+    assert load(file).connections
+
+
+def test_every_event_of_the_library_is_on_the_heartbeat_page():
+    text = page("heartbeat.md").split("Events, each with")[1]
+    assert {name for name in client_events.NAMES if f"`{name}(" in text} == client_events.NAMES

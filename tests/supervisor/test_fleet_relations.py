@@ -11,6 +11,7 @@ from supervisor.fleet_relations import (
     relations,
     simulator_relations,
 )
+from supervisor.fleetfile import load
 
 FRAMES = {"interval": 20, "timeout": 10}
 MESSAGES = {
@@ -349,3 +350,13 @@ def test_the_bounds_themselves_are_good():
 @pytest.mark.parametrize("ring", [0, 1023, 1000, 1 << 21, -1024])
 def test_a_ring_is_a_power_of_two_within_bounds(ring):
     assert "power of two" in only("publish.stats.ring", publish={"stats": {"ring": ring}})
+
+
+def test_a_silence_of_a_profile_can_be_switched_off(tmp_path):
+    file = tmp_path / "fleet.toml"
+    file.write_text(
+        'version = 1\n[[connection]]\nname = "a"\nexchange = "okx_v5"\nurl = "ws://h.test/"\n'
+        "liveness = { max_silence = 0 }\nheartbeat = { interval = 60 }\n"
+    )
+    (connection,) = load(file).connections
+    assert connection.liveness.max_silence_ns == 0
