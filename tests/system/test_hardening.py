@@ -1,6 +1,7 @@
 """Attacks on the supervisor's core: what is broken, stopped, full or foreign ends nothing else."""
 
 import contextlib
+import functools
 import os
 import resource
 import signal
@@ -370,3 +371,29 @@ def test_a_dead_simulator_is_started_again(tmp_path):
         fleet.wait_up()
         assert fleet.stop() == 0
         assert_nothing_left(fleet)
+
+
+def test_a_stop_while_the_program_is_still_being_loaded_is_an_orderly_end(tmp_path, exchange):
+    fleet = Fleet(tmp_path, binance(exchange, "a"))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for delay_s in (0.08, 0.15, 0.25, 0.35):
+            with fleet.log.open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "supervisor", "run", str(fleet.file)],
+                    env=fleet.environment,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                )
+            wait_for(functools.partial(caught, process.pid), "the program's own handlers")
+            time.sleep(delay_s)
+            process.send_signal(number)
+            assert process.wait(20) == 0, (number, delay_s, fleet.said())
+    assert "Traceback" not in fleet.said()
+    assert_nothing_left(fleet)
+
+
+def caught(pid):
+    """Return whether a process has a handler for SIGTERM (SigCgt of proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.split("SigCgt:")[1].split()[0], 16)
+    return bool(mask & 1 << (signal.SIGTERM - 1))
