@@ -46,6 +46,7 @@ class SegmentKind(IntEnum):
 
     STATS = 1
     REGISTRY = 2
+    JOURNAL = 3
 
 
 class Word(IntEnum):

@@ -4,7 +4,7 @@ The only importer of numpy here. A reader never writes and never slows a worker.
 a private copy that was checked; what was overwritten meanwhile is counted, never returned.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shm.directory import find_fleet
+from shm.journal_reader import JournalReader
 from shm.layout import (
     BUCKETS,
     SAMPLE,
@@ -30,6 +31,7 @@ from shm.view import StatsView
 SAMPLE_DTYPE = np.dtype(list(SAMPLE_FIELDS))
 assert SAMPLE_DTYPE.itemsize == SAMPLE.size
 PUBLIC_FIELDS = ["seq", "time_ns", "value_ns", "kind", "flags", "exchange_ns", "aux", "size"]
+INDEX_DTYPE = np.dtype([("seq", "<u8"), ("position", "<i8"), ("size", "<u4")])
 _UPPER_EDGES = np.array([bucket_edges(index)[1] for index in range(BUCKETS)], dtype=np.int64)
 
 
@@ -68,6 +70,7 @@ class Reader:
         self.lapped = 0
         self.bad_records = 0
         self._last_seen = 0
+        self._journal: JournalReader | None = None
         self._view = StatsView.open(directory, connection)
         self._map()
 
@@ -192,6 +195,61 @@ class Reader:
             result[quantile] = int(_UPPER_EDGES[index])
         return result
 
+    def frames(self, first: int, last: int) -> list[tuple[int, bytes]]:
+        """
+        Return published frames by sequence number, both ends inclusive (``JournalReader.frames``).
+
+        Raises:
+            FileNotFoundError: If the connection has no journal.
+            SegmentError: If the journal is foreign, cut short, or of another version.
+
+        """
+        return self.journal().frames(first, last)
+
+    def follow(
+        self, after: int | None = None, *, poll_s: float = 0.0, timeout_s: float | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """
+        Yield sequence numbers and frames as they are written (``JournalReader.follow``).
+
+        Raises:
+            FileNotFoundError: If the connection has no journal.
+            SegmentError: If the journal is foreign, cut short, or of another version.
+
+        """
+        yield from self.journal().follow(after, poll_s=poll_s, timeout_s=timeout_s)
+
+    def journal(self) -> JournalReader:
+        """
+        Return the reader of the connection's journal; it is closed with this one.
+
+        Raises:
+            FileNotFoundError: If the connection has no journal.
+            SegmentError: If the journal is foreign, cut short, or of another version.
+
+        """
+        if self._journal is not None and self._journal.replaced():
+            self._journal.close()
+            self._journal = None
+        if self._journal is None:
+            self._journal = JournalReader.open(self._directory, self._connection)
+        return self._journal
+
+    def journal_index(self) -> npt.NDArray[Any]:
+        """
+        Return what the journal holds, oldest first.
+
+        Returns:
+            Structured array, shape (n,): seq u8, position i8 (bytes, as ``docs/shm-layout.md``
+            counts them), size u4 (bytes of the frame). Its own memory.
+
+        Raises:
+            FileNotFoundError: If the connection has no journal.
+            SegmentError: If the journal is foreign, cut short, or of another version.
+
+        """
+        return np.array(self.journal().records(), dtype=INDEX_DTYPE)
+
     def counters(self) -> dict[str, int]:
         """Return every counter by its lower-case name: totals over incarnations."""
         return {counter.name.lower(): self._view.counters[counter] for counter in Counter}
@@ -202,6 +260,8 @@ class Reader:
 
     def close(self) -> None:
         """Unmap. Arrays that were returned stay valid: they are copies."""
+        if self._journal is not None:
+            self._journal.close()
         self._unmap()
 
     def __enter__(self) -> "Reader":

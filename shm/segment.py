@@ -254,6 +254,34 @@ def open_readonly(
         raise
 
 
+def map_writable(path: Path, held: int, kind: SegmentKind, layout_hash: int) -> Segment:
+    """
+    Return a segment mapped for writing, to go on in where its last owner stopped.
+
+    Args:
+        path: Where it is.
+        held: A descriptor of ``lock_predecessor``; the lock goes over to the segment and lasts as
+            long as either.
+        kind: What it must hold.
+        layout_hash: Of the layout that it must have.
+
+    Raises:
+        SegmentForeign: If it is not a segment of ours, or of another kind.
+        SegmentVersion: If its layout or incarnation is not this program's.
+        SegmentTruncated: If the file is shorter than it says.
+
+    """
+    descriptor = os.dup(held)
+    try:
+        header = _checked_header(path, descriptor, kind, layout_hash)
+        memory = mmap.mmap(descriptor, header.total_bytes)
+        _touch(memory, header.total_bytes)
+        return Segment(path, descriptor, memory, header)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def _checked_header(path: Path, descriptor: int, kind: SegmentKind, layout_hash: int) -> Header:
     status = os.fstat(descriptor)
     raw = os.pread(descriptor, HEADER.size, 0) if stat.S_ISREG(status.st_mode) else b""
@@ -298,4 +326,4 @@ def _touch(memory: mmap.mmap, total_bytes: int) -> None:
         memory.madvise(MADV_POPULATE_WRITE)
     except OSError:
         for offset in range(0, total_bytes, PAGE):
-            memory[offset] = 0
+            memory[offset] = memory[offset]  # what is there stays

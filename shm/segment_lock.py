@@ -54,10 +54,10 @@ def is_locked(path: Path, *, finished: bool = True) -> bool:
         os.close(descriptor)
 
 
-def _open_ours(path: Path, *, finished: bool = True) -> int:
+def _open_ours(path: Path, *, finished: bool = True, access: int = os.O_RDONLY) -> int:
     """Open a regular file that carries our magic, or nothing at all: somebody may have cut it."""
     try:
-        descriptor = os.open(path, TO_LOOK)
+        descriptor = os.open(path, access | TO_LOOK)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -99,7 +99,7 @@ def owner(path: Path) -> tuple[int, int] | None:
         os.close(descriptor)
 
 
-def lock_predecessor(path: Path, timeout_ns: int) -> int | None:
+def lock_predecessor(path: Path, timeout_ns: int, *, writable: bool = False) -> int | None:
     """
     Wait until nobody owns the segment at ``path``; return a descriptor that holds it, or ``None``.
 
@@ -115,7 +115,7 @@ def lock_predecessor(path: Path, timeout_ns: int) -> int | None:
     deadline_ns = time.monotonic_ns() + timeout_ns
     while True:
         try:
-            descriptor = _open_ours(path)
+            descriptor = _open_ours(path, access=os.O_RDWR if writable else os.O_RDONLY)
         except FileNotFoundError:
             return None
         if try_lock(descriptor, fcntl.LOCK_EX):

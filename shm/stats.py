@@ -62,6 +62,7 @@ class StatsWriter:
         words: The hot words, int64, indexed by ``shm.layout.Word``.
         counters: The counters, uint64, indexed by ``shm.layout.Counter``.
         epoch: The incarnation.
+        former_subscriptions: How many prefixes were subscribed at the predecessor's endpoint.
 
     """
 
@@ -78,6 +79,7 @@ class StatsWriter:
         self._sample_mask = layout.samples.count - 1
         self._sample_seq = 0
         self._event_seq = 0
+        self.former_subscriptions = 0
 
     @classmethod
     def create(
@@ -224,6 +226,7 @@ class StatsWriter:
                 return  # garbage: nothing of it is believed
             for word in CARRIED_WORDS:
                 self.words[word] = words[word]
+            self.former_subscriptions = max(0, words[Word.SUBSCRIBERS])
         # A record that the predecessor did not finish was never published: its number is free. The
         # intent stays, for the half-overwritten slot comes along: readers must keep leaving it out.
         self._sample_seq = self.words[Word.SAMPLE_PUBLISH]
