@@ -327,7 +327,9 @@ class ConnectionKeys(Table):
         100, ge=1, le=COUNT_MAX, description="Topics in one message at most."
     )
     subprotocols: list[str] = Field([], description="Offered in the handshake.")
-    engine: Literal["auto", "websockets"] = Field("auto", description="WebSocket engine.")
+    engine: Literal["auto", "websockets", "picows"] = Field(
+        "auto", description="WebSocket engine; `auto` is picows, with `compression` websockets."
+    )
     compression: bool = Field(False, description="Offer permessage-deflate.")
     decode: Decode = Field(
         Decode.NONE,

@@ -135,6 +135,8 @@ def _handshake_faults(table: model.ConnectionTable) -> Found:
         seen[lower] = name
         if isinstance(value, str) and _CONTROL.search(value):
             yield ("headers", name), "its value must not hold control characters, nor line ends"
+    if table.engine == "picows" and table.compression:
+        yield ("engine",), "picows inflates nothing; set compression = false, or leave engine out"
     for index, name in enumerate(table.subprotocols):
         if _TOKEN.fullmatch(name) is None:
             yield ("subprotocols", index), "is no name of a subprotocol (RFC 6455 section 4.1)"

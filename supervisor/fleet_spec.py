@@ -109,6 +109,7 @@ def connection_spec(
         subscribe=_subscribe(table),
         headers=tuple((name, _maybe_secret(value)) for name, value in table.headers.items()),
         subprotocols=tuple(table.subprotocols),
+        engine=table.engine,
         compression=table.compression,
         decode=table.decode,
         server_ping=tuple(

@@ -73,7 +73,7 @@ class WebSocket:
         max_message: Longest message in bytes; a longer one ends the session.
         connect_timeout: Seconds for dial, TLS and handshake together.
         close_timeout: Seconds after which a closing socket is gone, answered or not.
-        engine: ``auto`` or ``websockets``.
+        engine: ``picows``, ``websockets``, or ``auto``: picows unless ``compression`` is asked for.
         deserializer: Makes of a message (str or bytes) what ``recv`` gives. A message that it
             raises on is given as it is, and an ``error`` event says so.
         buffer: Messages that may wait for the consumer; beyond, the oldest are dropped and counted.
@@ -99,7 +99,7 @@ class WebSocket:
         max_message: int = 16 * MIB,
         connect_timeout: float = 10.0,
         close_timeout: float = 1.0,
-        engine: Literal["auto", "websockets"] = "auto",
+        engine: Literal["auto", "websockets", "picows"] = "auto",
         deserializer: Callable[[str | bytes], Any] | None = None,
         buffer: int = BUFFER,
     ) -> None:
@@ -109,8 +109,10 @@ class WebSocket:
             raise ValueError(f"uri: {error}") from None
         check_seconds("connect_timeout", connect_timeout)
         check_seconds("close_timeout", close_timeout)
-        if engine not in ("auto", "websockets"):
-            raise ValueError(f"engine must be auto or websockets, got {engine!r}")
+        if engine not in ("auto", "websockets", "picows"):
+            raise ValueError(f"engine must be auto, websockets or picows, got {engine!r}")
+        if engine == "picows" and compression:
+            raise ValueError("compression: picows inflates nothing; leave engine out")
         if max_message < 1 or buffer < 1:
             raise ValueError("max_message and buffer must be above zero")
         config = heartbeat_of(heartbeat)
@@ -121,6 +123,7 @@ class WebSocket:
             subscribe=SubscribeSpec(messages=tuple(_text_of(item) for item in subscribe)),
             headers=tuple((headers or {}).items()),
             subprotocols=tuple(subprotocols or ()),
+            engine=engine,
             compression=compression,
             proxy=proxy,
             heartbeat=config.spec() if config is not None else None,

@@ -25,7 +25,7 @@ from worker.login import LoginFunction
 from worker.session import Session, State
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
-from worker.wire import Route, Wire, tls_context
+from worker.wire import Route, Wire, make_wire, tls_context
 
 LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
@@ -253,7 +253,7 @@ class Connection:
         """The way is clear: open the socket."""
         self._logins = logins
         try:
-            self.wire = Wire(self._spec, route, self)
+            self.wire = make_wire(self._spec, route, self)
             if self._tls is None:
                 self._tls = tls_context(self._spec)
         except OSError as error:

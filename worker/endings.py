@@ -1,18 +1,16 @@
-"""Endings: how a wire ended, told from what the socket and the engine of websockets say."""
+"""Endings: how a wire ended, in words that no engine has a say in."""
 
 import socket
 import ssl
 import time
 from dataclasses import dataclass
 
-from websockets.client import ClientProtocol
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, PayloadTooBig
-
 from worker.announcement import Cause
 from worker.dial import ProxyRefused
 from worker.retry_after import retry_after_ns
 
 RETRY_AFTER_STATUSES = frozenset({418, 429, 503})
+ERROR_TEXT_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,7 @@ class Ending:
 
 
 def ending_of_dial(error: OSError | ValueError) -> Ending:
+    """Return how a dial ended that came to no WebSocket handshake."""
     if isinstance(error, socket.gaierror | UnicodeError):
         cause = Cause.DNS
     elif isinstance(error, ssl.SSLError):
@@ -38,43 +37,29 @@ def ending_of_dial(error: OSError | ValueError) -> Ending:
         cause = Cause.CONNECT_REFUSED
     else:
         cause = Cause.CONNECT_FAILED
-    return Ending(cause, error=_text(error))
+    return Ending(cause, error=text_of(error))
 
 
-def ending_of(engine: ClientProtocol, error: Exception | None) -> Ending:
-    refusal = engine.handshake_exc
-    if isinstance(refusal, InvalidStatus):
-        status = refusal.response.status_code
-        return Ending(
-            Cause.HANDSHAKE_REFUSED,
-            status=status,
-            error=_text(refusal),
-            retry_after_ns=_retry_after_ns(refusal) if status in RETRY_AFTER_STATUSES else 0,
-        )
-    if isinstance(refusal, InvalidHandshake):
-        return Ending(Cause.HANDSHAKE_FAILED, error=_text(refusal))
-    if isinstance(engine.parser_exc, PayloadTooBig):
-        return Ending(Cause.OVERSIZE, error=_text(engine.parser_exc))
-    broken = engine.parser_exc is not None and not isinstance(
-        engine.parser_exc, EOFError | ConnectionClosed
-    )
-    if broken and engine.close_sent is not None:
-        return Ending(Cause.PROTOCOL_ERROR, error=_text(engine.parser_exc))
-    if engine.close_rcvd is not None:
-        return Ending(Cause.PEER_CLOSED, engine.close_rcvd.code, engine.close_rcvd.reason)
-    if isinstance(error, ssl.SSLError):
-        return Ending(Cause.TLS, error=_text(error))
-    if engine.close_sent is not None:  # by us, and unanswered: the session knows why
-        return Ending(Cause.CLOSED)
+def ending_of_refusal(status: int, retry_after: str | None, error: Exception) -> Ending:
+    """Return how a handshake ended that was answered with another status than 101."""
+    wait_ns = None
+    if retry_after is not None and status in RETRY_AFTER_STATUSES:
+        wait_ns = retry_after_ns(retry_after, time.time_ns())
     return Ending(
-        Cause.RESET, error=_text(error) if error else "the peer closed without a close frame"
+        Cause.HANDSHAKE_REFUSED, status=status, error=text_of(error), retry_after_ns=wait_ns or 0
     )
 
 
-def _retry_after_ns(refusal: InvalidStatus) -> int:
-    values = refusal.response.headers.get_all("Retry-After")
-    return (retry_after_ns(values[0], time.time_ns()) or 0) if values else 0
+def ending_of_loss(error: Exception | None, *, close_sent: bool) -> Ending:
+    """Return how a session ended whose socket was lost without a close frame of the peer's."""
+    if isinstance(error, ssl.SSLError):
+        return Ending(Cause.TLS, error=text_of(error))
+    if close_sent:  # by us, and unanswered: the session knows why
+        return Ending(Cause.CLOSED)
+    text = text_of(error) if error else "the peer closed without a close frame"
+    return Ending(Cause.RESET, error=text)
 
 
-def _text(error: BaseException | None) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+def text_of(error: BaseException) -> str:
+    """Return an error in one short line."""
+    return f"{type(error).__name__}: {error}"[:ERROR_TEXT_MAX]

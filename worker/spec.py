@@ -255,6 +255,7 @@ class ConnectionSpec:
     subscribe: SubscribeSpec = field(default_factory=SubscribeSpec)
     headers: tuple[tuple[str, str | Secret], ...] = ()
     subprotocols: tuple[str, ...] = ()
+    engine: Literal["auto", "websockets", "picows"] = "auto"
     compression: bool = False
     decode: Decode = Decode.NONE
     server_ping: tuple[ServerPing, ...] = ()

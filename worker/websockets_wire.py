@@ -1,0 +1,242 @@
+"""The engine ``websockets``: its Sans-I/O core inside an asyncio protocol.
+
+Bytes in, frames out, no await, queue or task per message.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections import deque
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    PayloadTooBig,
+    WebSocketException,
+)
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import SEND_EOF, State
+from websockets.typing import Subprotocol
+
+from worker.announcement import Cause
+from worker.endings import Ending, ending_of_loss, ending_of_refusal, text_of
+from worker.line import USER_AGENT, Line, Route, WireEvents, is_utf8
+from worker.spec import ConnectionSpec
+
+# A peer may put 128,000 frames into one read. Slices are taken one after the other, and after so
+# long the loop has its turn: timers, signals and other sockets never wait for a flood.
+SLICE_BYTES = 16 * 1024
+TURN_NS = 20_000_000
+
+
+class WebsocketsWire(Line, asyncio.Protocol):
+    """A wire (``worker.wire.Wire``) on websockets."""
+
+    def __init__(self, spec: ConnectionSpec, route: Route, events: WireEvents) -> None:
+        super().__init__(spec, route, events)
+        self._engine = ClientProtocol(
+            self._uri,
+            extensions=[ClientPerMessageDeflateFactory()] if spec.compression else None,
+            subprotocols=[Subprotocol(name) for name in spec.subprotocols] or None,
+            max_size=spec.limits.max_message,
+        )
+        self._backlog: deque[tuple[bytes, int, int]] = deque()
+        self._backlog_bytes = 0
+        self._fragments = bytearray()
+        self._is_text = False
+        self._not_utf8 = False
+
+    async def _shake_hands(self, connected: socket.socket, context: ssl.SSLContext | None) -> None:
+        await self._loop.create_connection(
+            lambda: self,
+            sock=connected,
+            ssl=context,
+            server_hostname=self._uri.host if context is not None else None,
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the upgrade request (asyncio.Protocol)."""
+        # A cast, for uvloop's transports are no subclasses of asyncio's.
+        transport = cast("asyncio.Transport", transport)
+        if self._ended:  # the dial was given up while its socket was on the way here
+            transport.abort()
+            return
+        self._attach(transport)
+        request = self._engine.connect()
+        request.headers["User-Agent"] = USER_AGENT
+        for name, value in self._route.headers:
+            with contextlib.suppress(KeyError):
+                del request.headers[name]  # setting one adds a line
+            request.headers[name] = value
+        self._engine.send_request(request)
+        self._flush()
+
+    # Receiving -------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, answer what must be answered, hand on what they complete."""
+        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        if len(data) <= SLICE_BYTES and not self._backlog:
+            self._take(data, now_ns, wall_ns)
+            return
+        for start in range(0, len(data), SLICE_BYTES):
+            self._backlog.append((data[start : start + SLICE_BYTES], now_ns, wall_ns))
+        self._backlog_bytes += len(data)
+        self._work_off()
+
+    def _work_off(self) -> None:
+        turn_ends_ns = time.monotonic_ns() + TURN_NS
+        while self._backlog and not self._ended:
+            if time.monotonic_ns() >= turn_ends_ns:
+                if self._transport is not None:
+                    self._transport.pause_reading()
+                self._loop.call_soon(self._work_off)
+                return
+            data, now_ns, wall_ns = self._backlog.popleft()
+            self._backlog_bytes -= len(data)
+            self._take(data, now_ns, wall_ns)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _take(self, data: bytes, now_ns: int, wall_ns: int) -> None:
+        engine = self._engine
+        engine.receive_data(data)
+        if engine.writes:
+            self._flush()
+        for event in engine.events_received():
+            if isinstance(event, Frame):
+                self._frame(event, now_ns, wall_ns)
+            elif engine.state is State.OPEN or engine.close_sent is not None:
+                self._events.on_opened()
+        if engine.state is not State.OPEN:
+            self._shut_if_over()
+
+    def _frame(self, frame: Frame, now_ns: int, wall_ns: int) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            is_text = opcode is Opcode.TEXT
+            if frame.fin:
+                self._message(is_text, bytes(frame.data), now_ns, wall_ns)
+            else:
+                self._is_text = is_text
+                self._fragments += frame.data
+        elif opcode is Opcode.CONT:
+            self._fragments += frame.data
+            if frame.fin:
+                payload = bytes(self._fragments)
+                self._fragments.clear()
+                self._message(self._is_text, payload, now_ns, wall_ns)
+        elif opcode is Opcode.PONG:
+            self._events.on_pong(bytes(frame.data), now_ns)
+        elif opcode is Opcode.PING:
+            self._events.on_ping(bytes(frame.data), now_ns)
+
+    def _message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
+        if self._not_utf8:  # what else came with it
+            return
+        if is_text and not payload.isascii() and not is_utf8(payload):
+            self._not_utf8 = True
+            self._engine.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
+            self._flush()
+            return
+        self._events.on_message(is_text, payload, now_ns, wall_ns)
+
+    def _kept_bytes(self) -> int:
+        return self._backlog_bytes
+
+    # Sending ---------------------------------------------------------------------------------
+
+    def send_text(self, payload: bytes) -> bool:
+        """Send a text message; return whether the socket took it."""
+        if not self._can_send():
+            return False
+        self._engine.send_text(payload)
+        return self._flush()
+
+    def send_binary(self, payload: bytes) -> bool:
+        """Send a binary message; return whether the socket took it."""
+        if not self._can_send():
+            return False
+        self._engine.send_binary(payload)
+        return self._flush()
+
+    def send_ping(self, body: bytes) -> bool:
+        """Send a PING frame; return whether the socket took it."""
+        if not self._can_send():
+            return False
+        self._engine.send_ping(body)
+        return self._flush()
+
+    def _can_send(self) -> bool:
+        return (
+            self._engine.state is State.OPEN
+            and self._transport is not None
+            and not self._transport.is_closing()
+        )
+
+    def _flush(self) -> bool:
+        transport = self._transport
+        if transport is None or self._is_flooded():
+            return False
+        unsent = self._engine.data_to_send()
+        self.written_ns = time.monotonic_ns()
+        for data in unsent:
+            if transport.is_closing():
+                return False
+            if data is not SEND_EOF:
+                transport.write(data)
+        return True
+
+    # Ending ----------------------------------------------------------------------------------
+
+    def _send_close(self, code: int, reason: str) -> None:
+        self._engine.send_close(code, reason)
+        self._flush()
+
+    def _shut_if_over(self) -> None:
+        engine = self._engine
+        if (
+            self._not_utf8
+            or engine.close_rcvd is not None
+            or engine.parser_exc is not None
+            or engine.handshake_exc is not None
+        ):
+            self._shut()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell how it ended (asyncio.Protocol)."""
+        with contextlib.suppress(WebSocketException, EOFError):
+            self._engine.receive_eof()
+        super().connection_lost(error)
+
+    def _end(self, ending: Ending) -> None:
+        self._fragments.clear()
+        self._backlog.clear()
+        super()._end(ending)
+
+    def _ending(self, error: Exception | None) -> Ending:
+        engine = self._engine
+        refusal = engine.handshake_exc
+        if isinstance(refusal, InvalidStatus):
+            response = refusal.response
+            waits = response.headers.get_all("Retry-After")
+            return ending_of_refusal(response.status_code, waits[0] if waits else None, refusal)
+        if isinstance(refusal, InvalidHandshake):
+            return Ending(Cause.HANDSHAKE_FAILED, error=text_of(refusal))
+        breach = engine.parser_exc
+        if isinstance(breach, PayloadTooBig):
+            return Ending(Cause.OVERSIZE, error=text_of(breach))
+        if self._not_utf8:
+            return Ending(Cause.PROTOCOL_ERROR, error="text is not UTF-8")
+        broken = breach is not None and not isinstance(breach, EOFError | ConnectionClosed)
+        if breach is not None and broken and engine.close_sent is not None:
+            return Ending(Cause.PROTOCOL_ERROR, error=text_of(breach))
+        if engine.close_rcvd is not None:
+            return Ending(Cause.PEER_CLOSED, engine.close_rcvd.code, engine.close_rcvd.reason)
+        return ending_of_loss(error, close_sent=engine.close_sent is not None)
