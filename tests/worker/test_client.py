@@ -16,7 +16,7 @@ URL = "ws://127.0.0.1:1/"
     [
         ({"connect_timeout": 0}, "connect_timeout"),
         ({"close_timeout": float("nan")}, "close_timeout"),
-        ({"engine": "other"}, "engine must be auto or websockets, got 'other'"),
+        ({"engine": "other"}, "engine must be auto, websockets or picows, got 'other'"),
         ({"max_message": 0}, "max_message"),
         ({"buffer": 0}, "buffer"),
     ],
