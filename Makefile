@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types contracts unit system bench clean
+.PHONY: help demo test style types contracts unit system bench autobahn clean
 
 help:
 	@echo "make demo   a fleet of 8 connections against the embedded exchange; Ctrl-C ends it"
 	@echo "make test   formatting, lint, types, import contracts, unit and system tests"
 	@echo "make bench  the measurements of docs/performance.md"
+	@echo "make autobahn  the Autobahn test suite on both engines; needs docker"
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +45,10 @@ system: $(VENV)/.test
 
 bench: $(VENV)/.test
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/measure.py
+
+# tests/autobahn/run.py takes a server that runs elsewhere, too.
+autobahn: $(VENV)/.test
+	PYTHONPATH=tests/support $(BIN)/python tests/autobahn/run.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -38,7 +38,7 @@ from worker.spec import ConnectionSpec
 
 # picows would let one read grow to all that the socket holds. After a read of so much the loop has
 # its turn: timers, signals and other sockets never wait for a flood.
-READ_BYTES = 32 * 1024
+READ_BYTES = 64 * 1024
 
 _quiet = logging.getLogger("worker.picows")
 _quiet.setLevel(logging.CRITICAL)  # how a wire ends is told to its owner, who announces it

@@ -35,12 +35,21 @@ SLICE_BYTES = 16 * 1024
 TURN_NS = 20_000_000
 
 
+class _Core(ClientProtocol):
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            # A close may come amid the fragments of a message (RFC 6455 section 5.4); websockets
+            # takes that for a breach.
+            self.current_size = None
+        super().recv_frame(frame)
+
+
 class WebsocketsWire(Line, asyncio.Protocol):
     """A wire (``worker.wire.Wire``) on websockets."""
 
     def __init__(self, spec: ConnectionSpec, route: Route, events: WireEvents) -> None:
         super().__init__(spec, route, events)
-        self._engine = ClientProtocol(
+        self._engine = _Core(
             self._uri,
             extensions=[ClientPerMessageDeflateFactory()] if spec.compression else None,
             subprotocols=[Subprotocol(name) for name in spec.subprotocols] or None,

@@ -1,4 +1,4 @@
-"""Cost of one message from ``Wire.data_received`` to the send of an XPUB, in process, no socket.
+"""Cost of one message from websockets' ``data_received`` to the send of an XPUB, in process, no socket.
 
     .venv/bin/python tests/bench/hot_path.py
 
@@ -18,7 +18,8 @@ from shm.stats import StatsWriter
 from supervisor.listener import listen
 from worker.runner import Runner
 from worker.spec import Assignment, ConnectionSpec
-from worker.wire import Route, Wire
+from worker.websockets_wire import WebsocketsWire
+from worker.wire import Route
 
 MESSAGES = 200_000
 PAYLOAD = b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","data":[' + b"x" * 311 + b"]}"
@@ -46,7 +47,7 @@ class Transport:
 
 
 def opened(connection, spec):
-    connection.wire = wire = Wire(spec, Route(url=spec.url), connection)
+    connection.wire = wire = WebsocketsWire(spec, Route(url=spec.url), connection)
     wire.connection_made(Transport())
     accept = accept_key(wire._engine.key).encode()
     wire.data_received(SWITCHING + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")

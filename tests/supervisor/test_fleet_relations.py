@@ -118,6 +118,11 @@ def test_the_same_header_twice_is_refused_whatever_its_case():
     assert "'X-Desk'" in message
 
 
+def test_picows_cannot_be_had_with_compression():
+    assert "leave engine out" in only("engine", engine="picows", compression=True)
+    assert faults(engine="picows") == faults(engine="auto", compression=True) == {}
+
+
 def test_a_subprotocol_must_be_a_token():
     assert "subprotocol" in only("subprotocols.1", subprotocols=["good.v1", "not good"])
 

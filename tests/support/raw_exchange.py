@@ -47,14 +47,18 @@ class Peer:
         self.writer.write(frame(opcode, payload, **keys))
 
     async def receive(self):
-        """Return opcode and payload of the next frame; they come masked and short."""
+        """Return opcode and payload of the next frame; they come masked and whole."""
         head = await self.reader.readexactly(2)
         length = head[1] & 0x7F
         if length == 126:
             (length,) = struct.unpack(">H", await self.reader.readexactly(2))
+        elif length == 127:
+            (length,) = struct.unpack(">Q", await self.reader.readexactly(8))
         mask = await self.reader.readexactly(4)
         masked = await self.reader.readexactly(length)
-        return head[0] & 0x0F, bytes(byte ^ mask[n % 4] for n, byte in enumerate(masked))
+        pad = (mask * (length // 4 + 1))[:length]
+        unmasked = int.from_bytes(masked, "big") ^ int.from_bytes(pad, "big")
+        return head[0] & 0x0F, unmasked.to_bytes(length, "big")
 
     async def until(self, opcode):
         """Return the payload of the next frame of that opcode."""

@@ -17,6 +17,7 @@ URL = "ws://127.0.0.1:1/"
         ({"connect_timeout": 0}, "connect_timeout"),
         ({"close_timeout": float("nan")}, "close_timeout"),
         ({"engine": "other"}, "engine must be auto, websockets or picows, got 'other'"),
+        ({"engine": "picows", "compression": True}, "compression: picows inflates nothing"),
         ({"max_message": 0}, "max_message"),
         ({"buffer": 0}, "buffer"),
     ],
