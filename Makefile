@@ -39,6 +39,7 @@ contracts: $(VENV)/.test
 
 unit: $(VENV)/.test
 	$(BIN)/pytest tests --ignore tests/system -q
+	TEST_ENGINE=websockets $(BIN)/pytest tests/conformance -q
 
 system: $(VENV)/.test
 	$(BIN)/pytest tests/system -q

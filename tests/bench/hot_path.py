@@ -1,4 +1,4 @@
-"""Cost of one message from websockets' ``data_received`` to the send of an XPUB, in process, no socket.
+"""Cost of one message with websockets, from its bytes to the send of an XPUB, without a socket.
 
     .venv/bin/python tests/bench/hot_path.py
 

@@ -12,6 +12,7 @@ from raw_exchange import CLOSE, PING, PONG, TEXT, RawExchange
 from worker import BackoffConfig, HeartbeatConfig, WebSocket
 
 PATIENCE_S = 25
+ENGINE = os.environ.get("TEST_ENGINE", "auto")
 QUICK = BackoffConfig(initial=0.001, maximum=0.001)
 EVENTS = (
     "connecting", "connected", "disconnected", "reconnecting", "ping", "pong", "late_pong",
@@ -65,6 +66,7 @@ def client(url, **keys):
     keys.setdefault("heartbeat", None)
     keys.setdefault("backoff", QUICK)
     keys.setdefault("close_timeout", 0.3)
+    keys.setdefault("engine", ENGINE)
     return WebSocket(url, **keys)
 
 
