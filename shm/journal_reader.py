@@ -254,10 +254,10 @@ class JournalReader:
 
     def _oldest_position(self, reserve: int) -> int | None:
         """Return the first record in the index that stands ``reserve`` bytes before the writer."""
-        positions = self._index.tolist()
+        positions: list[int] = self._index.tolist()
         publish, oldest = self._words[PUBLISH], self._oldest() + reserve
-        position: int | None = min((at for at in positions if oldest <= at < publish), default=None)
-        while position is not None and position < publish:
+        position: int = min((at for at in positions if oldest <= at < publish), default=publish)
+        while position < publish:
             head = self._head(position)
             if head is None or not head[0] & PADDING:
                 return position
@@ -285,7 +285,7 @@ class JournalReader:
             while at < len(chunk):
                 length, low = HEAD.unpack_from(chunk, at)
                 padding = bool(length & PADDING)
-                whole = length & ~PADDING if padding else length + 15 & -8
+                whole: int = length & ~PADDING if padding else length + 15 & -8
                 if not HEAD.size <= whole <= in_one_piece - at:
                     self.bad_records += 1
                     return publish  # nothing behind it can be found
