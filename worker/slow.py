@@ -4,11 +4,10 @@ libzmq tells that a queue is full once, when it becomes full, and neither whose 
 has room again. Both are asked of the kernel: what a peer does not read stays in its socket.
 """
 
-import fcntl
 import os
+import select
 import socket
 import struct
-import termios
 from collections.abc import Callable
 
 from worker.announcement import Announcement, EventKind
@@ -108,7 +107,9 @@ def stuck_peers(address: str) -> set[int]:
 
 
 def _is_stuck(link: socket.socket) -> bool:
-    """Return whether the peer leaves more than half of the socket's buffer unread."""
-    unread = fcntl.ioctl(link, termios.TIOCOUTQ, struct.pack("i", 0))
-    room: int = link.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    return 2 * int(struct.unpack("i", unread)[0]) > room
+    """Return whether nothing more can be written because the peer does not read."""
+    if link.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # the listener is never writable
+        return False
+    poll = select.poll()
+    poll.register(link, select.POLLOUT)
+    return not poll.poll(0)
