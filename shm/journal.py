@@ -9,6 +9,7 @@ did not publish is covered by padding, and those positions are never written aga
 """
 
 import os
+import threading
 from pathlib import Path
 
 from shm import segment
@@ -33,6 +34,9 @@ SUFFIX = ".journal"
 LOCK_TIMEOUT_NS = 1_000_000_000  # its former writer has died: what may hold it still is going
 LOW_HALF = 0xFFFF_FFFF
 WORD_MAX = 1 << 62  # beyond it a word is garbage
+# glibc copies what is longer than a part of the cache with stores that pass earlier ones (at the
+# least 768 KiB on machines of ours): from here on the intent is made visible first.
+FENCED_BYTES = 64 * 1024
 # Plain integers: members of an IntEnum cost 20 ns each on the hot path.
 INTENT, PUBLISH = int(JournalWord.INTENT), int(JournalWord.PUBLISH)
 LAST_SEQ, SKIPPED = int(JournalWord.LAST_SEQ), int(JournalWord.SKIPPED)
@@ -47,22 +51,50 @@ class Journal:
     """
     The ring of one connection, locked for life.
 
-    Args:
-        owned: Its file.
+    ``append`` keeps one frame. The publisher's hot path does the same by itself for frames of at
+    most ``quick_max`` bytes that end before ``end`` (``worker/publisher.py``): a call less.
+
+    Attributes:
+        memory: The file.
+        words: By ``JournalWord``.
+        index: Positions by sequence number modulo ``slots``.
+        position: Where the next record begins, counted from the ring's beginning of time.
+        at: The same as an offset into ``memory``.
+        end: Offset of the ring's end.
         size: Bytes of the ring.
 
     """
 
+    __slots__ = (
+        "_fence",
+        "_frame_max",
+        "_segment",
+        "_start",
+        "at",
+        "end",
+        "index",
+        "memory",
+        "position",
+        "quick_max",
+        "size",
+        "slots",
+        "words",
+    )
+
     def __init__(self, owned: segment.Segment, size: int) -> None:
-        self._segment, self._size = owned, size
-        self._memory, self._start = owned.memory, ring_offset(size)
+        """Take a file of ours with a ring of ``size`` bytes, as its last writer left it."""
+        self._segment, self.size = owned, size
+        self.memory, self._start = owned.memory, ring_offset(size)
         whole = memoryview(owned.memory)
-        self._words = whole[HEADER_BYTES : HEADER_BYTES + PAGE].cast("q")
-        self._index = whole[HEADER_BYTES + PAGE : self._start].cast("q")
+        self.words = whole[HEADER_BYTES : HEADER_BYTES + PAGE].cast("q")
+        self.index = whole[HEADER_BYTES + PAGE : self._start].cast("q")
         whole.release()
-        self._slots = index_slots(size)
+        self.slots, self.end = index_slots(size), self._start + size
         self._frame_max = size // FRAME_SHARE
-        self._position = self._words[PUBLISH]
+        self.quick_max = min(self._frame_max, FENCED_BYTES)
+        self._fence = threading.Lock()  # its atomic operations order stores, on x86-64
+        self.position = self.words[PUBLISH]
+        self.at = self._start + self.position % size
 
     @classmethod
     def take_over(
@@ -136,15 +168,28 @@ class Journal:
         return cls(owned, size)
 
     def _plausible(self) -> bool:
-        intent, publish = self._words[INTENT], self._words[PUBLISH]
-        room = self._size - publish % self._size
-        return 0 <= publish <= intent <= min(publish + room, WORD_MAX) and not (
-            intent % ALIGN or publish % ALIGN or not 0 <= self._words[LAST_SEQ] <= WORD_MAX
-        )
+        """Return whether this is what a writer leaves that was ended at any instruction."""
+        intent, publish = self.words[INTENT], self.words[PUBLISH]
+        last, room = self.words[LAST_SEQ], self.size - publish % self.size
+        if intent % ALIGN or publish % ALIGN or not 0 <= last < WORD_MAX:
+            return False
+        if not 0 <= publish <= intent <= min(publish + room, WORD_MAX):
+            return False
+        return not last or self._holds(last)
+
+    def _holds(self, seq: int) -> bool:
+        """Return whether the index leads to a published record of this number."""
+        position = self.index[seq % self.slots]
+        if position % ALIGN or not max(0, self.position - self.size) <= position < self.position:
+            return False
+        start = self._start + position % self.size
+        length, low = HEAD.unpack(self.memory[start : start + HEAD.size])
+        fits = start + HEAD.size + length <= self.end and length <= self._frame_max
+        return fits and bool(low == seq & LOW_HALF)
 
     def _cover_unfinished(self) -> None:
         register_writer()
-        unfinished = self._words[INTENT] - self._position
+        unfinished = self.words[INTENT] - self.position
         if unfinished:  # one record, half there or not at all: it lies in one piece
             self._pad(unfinished)
 
@@ -156,7 +201,7 @@ class Journal:
     @property
     def frames_skipped(self) -> int:
         """How many frames were too long to be kept, ever."""
-        return self._words[SKIPPED]
+        return self.words[SKIPPED]
 
     def last_seq(self) -> int:
         """
@@ -164,48 +209,45 @@ class Journal:
 
         A writer that was killed may have published one record more than it said.
         """
-        last = self._words[LAST_SEQ]
-        position = self._index[(last + 1) % self._slots]
-        if max(0, self._position - self._size) <= position < self._position:
-            start = self._start + position % self._size
-            head = self._memory[start : start + HEAD.size]
-            length, low = HEAD.unpack(head)
-            if low == (last + 1) & LOW_HALF and length <= self._frame_max:
-                return last + 1
-        return last
+        last = self.words[LAST_SEQ]
+        return last + 1 if self._holds(last + 1) else last
 
-    def append(self, seq: int, frame: bytes) -> None:
-        """Keep one frame, or count it if it is too long."""
+    def append(self, seq: int, frame: bytes) -> bool:
+        """Keep one frame; return whether, for what is over a quarter of the ring is not kept."""
         length = len(frame)
         if length > self._frame_max:
-            self._words[SKIPPED] += 1
-            return
-        position = self._position
-        offset = position % self._size
+            self.words[SKIPPED] += 1
+            return False
+        if self.at + HEAD.size + length > self.end:
+            self._pad(self.end - self.at)
+        position, at = self.position, self.at
         # Its head and what fills it up to eight bytes.
-        following = position + ((length + 15) & -8)
-        if offset + following - position > self._size:
-            self._pad(self._size - offset)
-            self.append(seq, frame)
-            return
-        words, start = self._words, self._start + offset
-        words[INTENT] = following
-        self._memory[start : start + 8 + length] = HEAD.pack(length, seq & LOW_HALF) + frame
-        self._index[seq % self._slots] = position
-        words[PUBLISH] = self._position = following
-        words[LAST_SEQ] = seq
+        following = position + (length + 15 & -8)
+        self.words[INTENT] = following
+        if length > FENCED_BYTES:
+            with self._fence:
+                pass
+        self.memory[at : at + HEAD.size + length] = HEAD.pack(length, seq & LOW_HALF) + frame
+        self.index[seq % self.slots] = position
+        self._publish(following)
+        self.words[LAST_SEQ] = seq
+        return True
 
     def _pad(self, length: int) -> None:
-        position = self._position
-        start = self._start + position % self._size
-        self._words[INTENT] = following = position + length
-        self._memory[start : start + HEAD.size] = HEAD.pack(PADDING | length, 0)
-        self._words[PUBLISH] = self._position = following
+        following = self.position + length
+        self.words[INTENT] = following
+        if length:
+            self.memory[self.at : self.at + HEAD.size] = HEAD.pack(PADDING | length, 0)
+        self._publish(following)
+
+    def _publish(self, following: int) -> None:
+        self.words[PUBLISH] = self.position = following
+        self.at = self._start + following % self.size
 
     def close(self) -> None:
         """Let go of the file; it stays for readers and for the next incarnation."""
-        self._words.release()
-        self._index.release()
+        self.words.release()
+        self.index.release()
         self._segment.close()
 
 

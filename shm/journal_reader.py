@@ -133,7 +133,7 @@ class JournalReader:
         found = []
         for position in sorted(at for at in self._index.tolist() if oldest <= at < publish):
             head = self._head(position)
-            if head is not None:
+            if head is not None and not head[0] & PADDING:
                 found.append((self._whole_seq(head[1]), position, head[0]))
         return found
 
@@ -254,9 +254,15 @@ class JournalReader:
 
     def _oldest_position(self, reserve: int) -> int | None:
         """Return the first record in the index that stands ``reserve`` bytes before the writer."""
-        positions = self._index.tolist()
+        positions: list[int] = self._index.tolist()
         publish, oldest = self._words[PUBLISH], self._oldest() + reserve
-        return min((at for at in positions if oldest <= at < publish), default=None)
+        position: int = min((at for at in positions if oldest <= at < publish), default=publish)
+        while position < publish:
+            head = self._head(position)
+            if head is None or not head[0] & PADDING:
+                return position
+            position += head[0] & ~PADDING  # a killed writer's unfinished record, covered
+        return None
 
     def _walk(self, position: int, first: int, last: int, found: Frames) -> int | None:
         """
@@ -266,11 +272,11 @@ class JournalReader:
             The position where to go on, ``None`` if the writer has come around.
 
         """
-        size, next_seq = self._size, first
-        publish = self._words[PUBLISH]
+        size, publish = self._size, self._words[PUBLISH]
         order_point()
+        newest = self._words[LAST_SEQ] + 1  # at least: what was published before has no higher one
         wanted_bytes = min(CHUNK, (last - first + 1) * FRAME_GUESS)
-        while position < publish and next_seq <= last:
+        while position < publish:
             in_one_piece = min(size - position % size, publish - position)
             chunk = self._copy(position, min(in_one_piece, wanted_bytes))
             if chunk is None:
@@ -279,19 +285,20 @@ class JournalReader:
             while at < len(chunk):
                 length, low = HEAD.unpack_from(chunk, at)
                 padding = bool(length & PADDING)
-                whole = length & ~PADDING if padding else length + 15 & -8
+                whole: int = length & ~PADDING if padding else length + 15 & -8
                 if not HEAD.size <= whole <= in_one_piece - at:
                     self.bad_records += 1
                     return publish  # nothing behind it can be found
                 if at + whole > len(chunk):
                     wanted_bytes = max(whole, CHUNK)
                     break
-                if not padding:
-                    next_seq += (low - next_seq) & LOW_HALF
-                    if next_seq > last:
-                        return position + at
-                    found.append((next_seq, chunk[at + HEAD.size : at + HEAD.size + length]))
-                    next_seq += 1
+                seq = newest - (newest - low & LOW_HALF)
+                if seq > last and not padding:
+                    return position + at
+                if seq >= first and not padding:
+                    found.append((seq, chunk[at + HEAD.size : at + HEAD.size + length]))
+                    if seq == last:
+                        return position + at + whole
                 at += whole
             position += at
         return position
@@ -334,7 +341,9 @@ class Follower:
             self._position = reader._walk(self._position, self.seq + 1, 1 << 62, found)
         if self._position is None:
             self.lapped += 1
-            self._position = reader._oldest_position(reader._size // RESERVE_SHARE)
+            head = reader._words[PUBLISH]
+            found_at = reader._oldest_position(reader._size // RESERVE_SHARE)
+            self._position = head if found_at is None else found_at
         if found:
             self.seq = found[-1][0]
         return found

@@ -108,6 +108,8 @@ class Counter(IntEnum):
     OVERSIZE = 17
     SUBSCRIPTIONS_REFUSED = 18
     EVENTS = 19
+    FRAMES_SKIPPED = 20
+    QUEUES_FULL = 21
 
 
 # Unit and meaning of each counter; written into the segment, so that a reader of another version
@@ -134,8 +136,13 @@ COUNTER_HELP: dict[Counter, tuple[str, str]] = {
     Counter.DECODE_ERRORS: ("errors", "payloads that did not decompress or exceeded the bound"),
     Counter.PROTOCOL_ERRORS: ("errors", "sessions ended for a breach of RFC 6455"),
     Counter.OVERSIZE: ("errors", "sessions ended for a message over the limit"),
-    Counter.SUBSCRIPTIONS_REFUSED: ("frames", "frames of subscribers that are no subscription"),
+    Counter.SUBSCRIPTIONS_REFUSED: (
+        "frames",
+        "subscribers' frames that are no subscription that could match, or one too many",
+    ),
     Counter.EVENTS: ("events", "events announced"),
+    Counter.FRAMES_SKIPPED: ("frames", "frames too long for the journal: sent, not kept"),
+    Counter.QUEUES_FULL: ("times", "a subscriber's queue was full: it lost messages"),
 }
 
 

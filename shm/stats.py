@@ -226,7 +226,9 @@ class StatsWriter:
                 return  # garbage: nothing of it is believed
             for word in CARRIED_WORDS:
                 self.words[word] = words[word]
+            # Until they are back; should we be killed before, the next one waits for them, too.
             self.former_subscriptions = max(0, words[Word.SUBSCRIBERS])
+            self.words[Word.SUBSCRIBERS] = self.former_subscriptions
         # A record that the predecessor did not finish was never published: its number is free. The
         # intent stays, for the half-overwritten slot comes along: readers must keep leaving it out.
         self._sample_seq = self.words[Word.SAMPLE_PUBLISH]

@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shm.directory import base_directory
+from shm.directory import base_directory, fleet_directory
 from shm.errors import DirectoryRefused
+from shm.journal import journal_path
+from shm.journal_layout import journal_bytes
 from shm.layout import stats_bytes
 from supervisor.errors import Fault, FleetError, FleetFileError
 from supervisor.fleetfile import Fleet, load
@@ -42,7 +44,7 @@ class TooLarge(FleetError):
         return (
             f"{self.place} {has} {self.free:,} bytes{'' if is_limit else ' free'}, the fleet's "
             f"segments need {self.needed:,}: {self.fitting} of {self.wanted} connections would "
-            f"fit; {mend}, lower publish.stats.ring{elsewhere}"
+            f"fit; {mend}, lower publish.journal.size{elsewhere}"
         )
 
 
@@ -61,18 +63,38 @@ def refuse_if_too_large(fleet: Fleet) -> None:
     place, free = min(
         [(base, space.f_bavail * space.f_frsize), *memory_limits()], key=lambda found: found[1]
     )
-    sizes = [stats_bytes(connection.publish.ring) for connection in fleet.connections]
-    # A worker that is replaced has two segments for a moment.
-    needed = sum(sizes) + max(sizes)
+    directory = fleet_directory(fleet.name)
+    sizes = [
+        segment_bytes(connection) - _kept_bytes(directory, connection)
+        for connection in fleet.connections
+    ]
+    # A worker that is replaced has two stats segments for a moment.
+    twice = max(stats_bytes(connection.publish.ring) for connection in fleet.connections)
+    needed = sum(sizes) + twice
     if needed <= free:
         return
-    fitting, left = 0, free - max(sizes)
+    fitting, left = 0, free - twice
     for size in sorted(sizes):
         left -= size
         if left < 0:
             break
         fitting += 1
     raise TooLarge(place, needed, free, fitting, len(sizes))
+
+
+def segment_bytes(connection: ConnectionSpec) -> int:
+    """Return what a connection takes in shared memory."""
+    return stats_bytes(connection.publish.ring) + journal_bytes(connection.publish.journal)
+
+
+def _kept_bytes(directory: Path, connection: ConnectionSpec) -> int:
+    """Return what it takes already: the next worker goes on in a journal of the same size."""
+    wanted = journal_bytes(connection.publish.journal)
+    try:
+        found = journal_path(directory, connection.name).stat().st_size
+    except OSError:
+        return 0
+    return wanted if found == wanted else 0
 
 
 def memory_limits(
@@ -138,7 +160,7 @@ def _planned(fleet: Fleet, connection: ConnectionSpec) -> dict[str, Any]:
         "endpoint": data_endpoint(fleet.runtime_dir, connection.name),
         "heartbeat": heartbeat_in_words(connection.heartbeat),
         "subscriptions": len(connection.subscribe.messages) + len(connection.subscribe.topics),
-        "segment_bytes": stats_bytes(connection.publish.ring),
+        "segment_bytes": segment_bytes(connection),
     }
 
 

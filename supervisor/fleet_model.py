@@ -99,16 +99,21 @@ def size_bytes(value: object) -> int:
     )
 
 
+def size_or_zero_bytes(value: object) -> int:
+    """Return a size in bytes, 0 allowed."""
+    if not isinstance(value, bool) and isinstance(value, int | str) and value in (0, "0"):
+        return 0
+    return size_bytes(value)
+
+
 _DURATION_SCHEMA = {"type": ["number", "string"], "description": 'seconds, or "250ms", "20s"'}
 Duration = Annotated[int, BeforeValidator(duration_ns), WithJsonSchema(_DURATION_SCHEMA)]
 DurationOrZero = Annotated[
     int, BeforeValidator(duration_or_zero_ns), WithJsonSchema(_DURATION_SCHEMA)
 ]
-Size = Annotated[
-    int,
-    BeforeValidator(size_bytes),
-    WithJsonSchema({"type": ["integer", "string"], "description": 'bytes, or "8MiB"'}),
-]
+_SIZE_SCHEMA = {"type": ["integer", "string"], "description": 'bytes, or "8MiB"'}
+Size = Annotated[int, BeforeValidator(size_bytes), WithJsonSchema(_SIZE_SCHEMA)]
+SizeOrZero = Annotated[int, BeforeValidator(size_or_zero_bytes), WithJsonSchema(_SIZE_SCHEMA)]
 
 
 def _key(default: str | int, description: str, *, le: int | None = None) -> Any:
@@ -275,6 +280,12 @@ class StatsTable(Table):
     ring: int = Field(16_384, description="Samples kept; a power of two, 1,024 to 1,048,576.")
 
 
+class JournalTable(Table):
+    """The last published frames, kept for whoever missed some."""
+
+    size: SizeOrZero = _key("8MiB", description="Bytes of frames kept, 64KiB to 4GiB; 0: none.")
+
+
 class PublishTable(Table):
     """What goes out on the data endpoint."""
 
@@ -283,6 +294,8 @@ class PublishTable(Table):
     sndhwm: int = Field(
         10_000, ge=1, le=SNDHWM_MAX, description="Messages queued per slow subscriber."
     )
+    sndbytes: Size = _key("64MiB", description="Likewise in bytes, about.")
+    journal: JournalTable = Field(JournalTable(), description="Published frames kept.")
     stats: StatsTable = Field(StatsTable(), description="Sizes in shared memory.")
 
 

@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
 from shm.directory import BUDGET_DIRECTORY
+from shm.journal_layout import SIZE_MAX, SIZE_MIN
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
 
@@ -53,6 +54,12 @@ def relations(table: model.ConnectionTable) -> Found:
             yield ("heartbeat", key), message
         yield from _faults_beside_heartbeat(table, table.heartbeat)
     yield from _time_faults(table)
+    journal = table.publish.journal.size
+    if journal and not SIZE_MIN <= journal <= SIZE_MAX:
+        yield (
+            ("publish", "journal", "size"),
+            f"must be 0, or 64KiB to 4GiB, got {model.shown(journal)}",
+        )
     ring = table.publish.stats.ring
     if not RING_MIN <= ring <= RING_MAX or ring & (ring - 1):
         yield (

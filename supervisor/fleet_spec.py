@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shm.directory import BUDGET_DIRECTORY, user_directory
+from shm.journal_layout import whole_pages
 from supervisor import fleet_model as model
 from supervisor.toml_positions import Path
 from worker.spec import (
@@ -136,7 +137,9 @@ def connection_spec(
             control=table.publish.control,
             key=table.publish.key,
             sndhwm=table.publish.sndhwm,
+            sndbytes=table.publish.sndbytes,
             ring=table.publish.stats.ring,
+            journal=whole_pages(table.publish.journal.size),
         ),
         limits=LimitsSpec(
             max_message=table.limits.max_message,

@@ -15,6 +15,8 @@ import msgspec
 
 from shm.directory import fleet_directory
 from shm.errors import SegmentError
+from shm.journal import SUFFIX as JOURNAL_SUFFIX
+from shm.journal import journal_path
 from shm.process import start_ticks
 from shm.segment_lock import check_ours, is_locked
 from shm.stats import SUFFIX as STATS_SUFFIX
@@ -53,6 +55,7 @@ class Premises:
         self.runtime_dir = fleet.runtime_dir
         self.shm_dir = fleet_directory(fleet.name)
         self._names = tuple(connection.name for connection in fleet.connections)
+        self._journaled = {c.name for c in fleet.connections if c.publish.journal}
         self._stack = contextlib.ExitStack()
         self._helpers: list[tuple[int, int]] = []
         self._former_helpers: list[tuple[int, int]] = []
@@ -109,6 +112,7 @@ class Premises:
         for path in (
             self.shm_dir / REGISTRY_FILE,
             *(stats_path(self.shm_dir, name) for name in self._names),
+            *(journal_path(self.shm_dir, name) for name in self._names),
         ):
             try:
                 check_ours(path)
@@ -168,9 +172,10 @@ class Premises:
         """Remove what killed processes left, and what belongs to connections now gone."""
         for name in {*former_names, *self._names}:  # what an earlier life changed is over
             _remove_spec(spec_file(self.shm_dir, name))
-        for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"):
-            if path.name.removesuffix(STATS_SUFFIX) not in self._names:
-                _remove_segment(path)
+        for suffix, kept in ((STATS_SUFFIX, self._names), (JOURNAL_SUFFIX, self._journaled)):
+            for path in self.shm_dir.glob(f"*{suffix}"):
+                if path.name.removesuffix(suffix) not in kept:
+                    _remove_segment(path)
         self._remove_unfinished()
         for path in [*self.runtime_dir.glob(".*"), *(self.runtime_dir / DATA).glob(".*")]:
             if path.name[1:].isdigit() and not start_ticks(int(path.name[1:])):
@@ -184,8 +189,9 @@ class Premises:
     def _clear_shm(self) -> None:
         for name in self._names:
             _remove_spec(spec_file(self.shm_dir, name))
-        for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"):
-            _remove_segment(path)
+        for suffix in (STATS_SUFFIX, JOURNAL_SUFFIX):
+            for path in self.shm_dir.glob(f"*{suffix}"):
+                _remove_segment(path)
         self._remove_unfinished()
         _remove_segment(self.shm_dir / REGISTRY_FILE)
 

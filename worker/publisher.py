@@ -1,37 +1,53 @@
-"""Publisher: the worker's data endpoint, an XPUB on the listener that the zygote holds.
+"""Publisher: what a worker lets subscribers have, as frames, in the journal and on its endpoint.
 
-Plain socket and integer flags, one frame a message. The head sequence number is stored in shared
-memory before the send, so that it continues whatever happens to this process.
+A message is kept in the journal first, then the head sequence number is stored, then it is sent:
+whatever ends this process, no number is given out twice, and what was sent can be repaired from.
 """
 
+import struct
 import time
-from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import zmq
 
+from shm.journal import INTENT, LAST_SEQ, LOW_HALF, PUBLISH, Journal
+from shm.journal_layout import HEAD
 from shm.layout import Counter, Word
 from shm.stats import StatsWriter
 from worker.announcement import Announcement, Origin, event_topic, render
 from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
+from worker.outlet import DONTWAIT, Outlet
 from worker.spec import ConnectionSpec
 
-DONTWAIT = int(zmq.DONTWAIT)
-DATA, TEXT, FIRST = int(Kind.DATA), int(Flag.TEXT), int(Flag.FIRST_OF_EPOCH)
-SEQ = int(Word.SEQ)
-
-DRAIN_BUDGET = 64
-SUBSCRIPTION_BYTES_MAX = 4096
-SUBSCRIBE, UNSUBSCRIBE = 1, 0
-LINGER_MS = 100
+TEXT, FIRST = int(Flag.TEXT), int(Flag.FIRST_OF_EPOCH)
+SEQ, FRAMES_SKIPPED = int(Word.SEQ), int(Counter.FRAMES_SKIPPED)
+HEAD_BYTES = HEAD.size
+CONSTANT = struct.Struct("<HBBI")  # version, kind, flags, epoch: how the header begins
+VARIABLE = "QQqq"  # seq, topic seq, wall ns, monotonic ns: how it goes on
+assert HEADER.format == CONSTANT.format + VARIABLE
 KEYS_MAX = 10_000
 
 
-@dataclass(slots=True)
 class _Topic:
-    prefix: bytes
-    seq: int = 0
-    last_ns: int = 0  # when it last had data, CLOCK_MONOTONIC
+    """
+    A topic of data, and all of its frames that does not change.
+
+    ``pack`` makes the journal's head, topic and header in one go.
+    """
+
+    __slots__ = ("binary", "head_bytes", "last_ns", "pack", "seq", "text")
+
+    def __init__(self, topic: str, epoch: int) -> None:
+        prefix = topic_prefix(topic)
+        self.binary, self.text = (
+            prefix + CONSTANT.pack(VERSION, Kind.DATA, flags, epoch) for flags in (0, TEXT)
+        )
+        packer = struct.Struct(f"{HEAD.format}{len(self.text)}s{VARIABLE}")
+        self.pack = packer.pack
+        self.head_bytes = packer.size - HEAD_BYTES
+        self.seq = 0
+        self.last_ns = 0  # when it last had data, CLOCK_MONOTONIC
 
 
 class Publisher:
@@ -44,40 +60,48 @@ class Publisher:
         listener: The inherited listening socket's descriptor; libzmq takes it over.
         endpoint: ``ipc://`` path of that socket.
         origin: Named in events.
+        journal: Where data is kept, if anywhere.
 
     """
 
     def __init__(
-        self, spec: ConnectionSpec, stats: StatsWriter, listener: int, endpoint: str, origin: Origin
+        self,
+        spec: ConnectionSpec,
+        stats: StatsWriter,
+        listener: int,
+        endpoint: str,
+        origin: Origin,
+        journal: Journal | None = None,
     ) -> None:
-        self._stats, self._origin = stats, origin
+        self._stats, self._origin, self._journal = stats, origin, journal
         self._words, self._counters = stats.words, stats.counters
         self._epoch = stats.epoch
         self._data_topic = f"data.{spec.name}"
         self._state_prefix = topic_prefix(f"state.{spec.name}")
-        self._plain = _Topic(topic_prefix(self._data_topic))
+        self._plain = _Topic(self._data_topic, self._epoch)
         self._keyed: dict[str, _Topic] = {}
-        self._first_flag = FIRST
+        self._is_first = True
         self._event_seq = 0
         self._event_topics: dict[bytes, int] = {}
         self._state_seqs = 0
-        self._state: dict[str, object] = {}
-        self._subscriptions = 0
+        kept: dict[str, Any] | None = None
+        if journal is not None:
+            # A killed predecessor may have kept one message more than it counted.
+            self._words[SEQ] = max(self._words[SEQ], journal.last_seq())
+            kept = {"path": str(journal.path), "size": journal.size}
+        self._journal_said = kept
+        self._state = self._state_of("idle", 0)
         self._context = zmq.Context()
-        self._xpub = self._context.socket(zmq.XPUB)
-        self._xpub.setsockopt(zmq.SNDHWM, spec.publish.sndhwm)
-        self._xpub.setsockopt(zmq.XPUB_VERBOSER, 1)
-        self._xpub.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
-        self._xpub.setsockopt(zmq.LINGER, LINGER_MS)
-        self._xpub.setsockopt(zmq.USE_FD, listener)
-        self._xpub.bind(endpoint)
-        self._send = self._xpub.send
+        self._outlet = Outlet(
+            self._context, spec.name, spec.publish, stats, listener, endpoint, self.liveness
+        )
+        self._outlet.open(self._state_frame(Kind.HELLO))
 
     def data(
         self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int, key: str | None = None
     ) -> None:
         """
-        Publish one message as it was received.
+        Publish one message as it was received. The hot path: no call that can be avoided.
 
         Args:
             payload: The message's bytes.
@@ -87,48 +111,72 @@ class Publisher:
             key: Last part of the topic, if the connection has one.
 
         """
-        words = self._words
-        topic = self._plain if key is None else self._topic_of(key)
+        words, journal = self._words, self._journal
+        topic = self._plain
+        if key is not None:
+            topic = self._topic_of(key)
+            topic.last_ns = now_ns
         seq = words[SEQ] + 1
-        topic.seq += 1
-        frame = (
-            topic.prefix
-            + HEADER.pack(
-                VERSION,
-                DATA,
-                (TEXT if is_text else 0) | self._first_flag,
-                self._epoch,
-                seq,
-                topic.seq,
-                wall_ns,
-                now_ns,
-            )
-            + payload
+        topic.seq = topic_seq = topic.seq + 1
+        length = topic.head_bytes + len(payload)
+        constant = topic.text if is_text else topic.binary
+        if self._is_first:
+            constant = self._first(constant)
+        record = (
+            topic.pack(length, seq & LOW_HALF, constant, seq, topic_seq, wall_ns, now_ns) + payload
         )
-        self._first_flag = 0
+        if journal is not None:
+            at = journal.at
+            end = at + HEAD_BYTES + length
+            if end > journal.end or length > journal.quick_max:
+                self._counters[FRAMES_SKIPPED] += not journal.append(seq, record[HEAD_BYTES:])
+            else:  # as Journal.append
+                ring, position = journal.words, journal.position
+                following = position + (length + 15 & -8)
+                ring[INTENT] = following
+                journal.memory[at:end] = record
+                journal.index[seq % journal.slots] = position
+                ring[PUBLISH] = journal.position = following
+                journal.at = end + 7 & -8
+                ring[LAST_SEQ] = seq
         words[SEQ] = seq
-        topic.last_ns = now_ns
-        self._send(frame, DONTWAIT)
+        send = self._outlet.send_data
+        if send is not None:
+            frame = record[HEAD_BYTES:]
+            try:
+                send(frame, DONTWAIT)
+            except zmq.Again:
+                self._outlet.full(frame)
+
+    def _first(self, constant: bytes) -> bytes:
+        """Return how a frame begins with the flag of an epoch's first."""
+        self._is_first = False
+        at = len(constant) - CONSTANT.size
+        version, kind, flags, epoch = CONSTANT.unpack_from(constant, at)
+        return constant[:at] + CONSTANT.pack(version, kind, flags | FIRST, epoch)
 
     def _topic_of(self, key: str) -> _Topic:
         topic = self._keyed.get(key)
         if topic is None:
             if len(self._keyed) >= KEYS_MAX:
                 return self._plain
-            topic = self._keyed[key] = _Topic(topic_prefix(f"{self._data_topic}.{key}"))
+            topic = self._keyed[key] = _Topic(f"{self._data_topic}.{key}", self._epoch)
         return topic
 
     def state(self, state: str, session: int) -> None:
         """Publish a change of state."""
-        self._state = {
+        self._state = self._state_of(state, session)
+        self._publish_state(Kind.STATE)
+
+    def _state_of(self, state: str, session: int) -> dict[str, Any]:
+        return {
             "connection": self._origin.connection,
             "state": state,
             "pid": self._origin.pid,
             "epoch": self._epoch,
             "session": session,
-            "journal": None,
+            "journal": self._journal_said,
         }
-        self._publish_state(Kind.STATE)
 
     def liveness(self) -> None:
         """Publish that the loop turns, with the head sequence number."""
@@ -136,9 +184,10 @@ class Publisher:
 
     def _publish_state(self, kind: Kind) -> None:
         self._state_seqs += 1  # of the topic; a hello repeats that of the frame before it
-        self._send(self._state_frame(kind), DONTWAIT)
-        # What a new subscriber is told first; its head is at most one liveness frame old.
-        self._xpub.setsockopt(zmq.XPUB_WELCOME_MSG, self._state_frame(Kind.HELLO))
+        self._outlet.send(self._state_frame(kind))
+        # What a new subscriber is told first; its head is at most one liveness frame old, and a
+        # liveness frame follows as soon as its subscription is seen.
+        self._outlet.greet(self._state_frame(Kind.HELLO))
 
     def _state_frame(self, kind: Kind) -> bytes:
         head = self._words[SEQ]
@@ -170,30 +219,22 @@ class Publisher:
             wall_ns=wall_ns,
             monotonic_ns=monotonic_ns,
         )
-        self._send(topic + header + payload, DONTWAIT)
+        self._outlet.send(topic + header + payload)
 
     def topics(self) -> dict[str, int]:
         """Return when each key last had data, CLOCK_MONOTONIC ns."""
         return {key: topic.last_ns for key, topic in self._keyed.items()}
 
-    def drain(self) -> None:
+    def look(self) -> list[Announcement]:
         """
-        Read what subscribers sent, a bounded number, and keep the gauge of subscriptions.
+        Hear subscribers, bound their queues; return what there is to announce of them.
 
-        Called on a timer: the socket's descriptor is edge-triggered, and sending eats the edges.
+        Called on a timer, every 20 ms.
         """
-        for _ in range(DRAIN_BUDGET):
-            try:
-                frame = self._xpub.recv(DONTWAIT)
-            except zmq.Again:
-                break
-            if not frame or frame[0] not in (SUBSCRIBE, UNSUBSCRIBE):
-                self._counters[Counter.SUBSCRIPTIONS_REFUSED] += 1
-                continue
-            self._subscriptions += 1 if frame[0] == SUBSCRIBE else -1
-        self._words[Word.SUBSCRIBERS] = max(0, self._subscriptions)
+        self._outlet.drain()
+        return self._outlet.look()
 
     def close(self) -> None:
         """Close after at most 100 ms of sending what is queued."""
-        self._xpub.close()
+        self._outlet.close()
         self._context.term()

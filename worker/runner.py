@@ -22,6 +22,7 @@ import msgspec
 import uvloop
 
 from shm.errors import SegmentError, SegmentLocked, SegmentUnavailable
+from shm.journal import Journal
 from shm.stats import StatsWriter
 from worker import endpoints
 from worker.announcement import Announcement, Cause, EventKind, Origin
@@ -51,13 +52,20 @@ class Runner:
         assignment: What to do, and for whom.
         stats: The connection's segment.
         listener: The inherited listening socket's descriptor.
+        journal: The connection's journal, if it has one.
 
     Raises:
         FunctionUnusable: If a function that the operator named cannot be loaded.
 
     """
 
-    def __init__(self, assignment: Assignment, stats: StatsWriter, listener: int) -> None:
+    def __init__(
+        self,
+        assignment: Assignment,
+        stats: StatsWriter,
+        listener: int,
+        journal: Journal | None = None,
+    ) -> None:
         spec = assignment.spec
         self._assignment, self._spec = assignment, spec
         self._loop = asyncio.get_running_loop()
@@ -71,7 +79,7 @@ class Runner:
         )
         runtime_dir = Path(assignment.runtime_dir)
         endpoint = endpoints.data_endpoint(runtime_dir, spec.name)
-        self._publisher = Publisher(spec, stats, listener, endpoint, origin)
+        self._publisher = Publisher(spec, stats, listener, endpoint, origin, journal)
         wake_path = str(runtime_dir / endpoints.WAKE)
         self._report = Report(spec.name, stats, self._publisher, wake_path)
         self.state, self.ping, self.pong = self._report.state, self._report.ping, self._report.pong
@@ -194,12 +202,7 @@ def main(assignment: Assignment, listener: int) -> int:
     # uvloop resolves names in libuv's pool; one dial at a time needs one thread, not four.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "1")
     try:
-        stats = StatsWriter.create(
-            Path(assignment.shm_dir),
-            spec.name,
-            incarnation=assignment.incarnation,
-            ring_slots=spec.publish.ring,
-        )
+        stats, journal = _take_over(assignment)
     except SegmentError as error:
         log.error("connection=%s cannot start: %s", spec.name, error)
         passing = isinstance(error, SegmentLocked | SegmentUnavailable)
@@ -209,10 +212,35 @@ def main(assignment: Assignment, listener: int) -> int:
         # The supervisor aborts a hung worker: all stacks go here, then SIGABRT ends it.
         faulthandler.enable(file=stacks)
     try:
-        return uvloop.run(_serve(assignment, stats, listener))
+        return uvloop.run(_serve(assignment, stats, listener, journal))
     finally:
         faulthandler.disable()
+        if journal is not None:
+            journal.close()
         stats.close()
+
+
+def _take_over(assignment: Assignment) -> tuple[StatsWriter, Journal | None]:
+    """
+    Go on in shared memory where the predecessor stopped.
+
+    Raises:
+        SegmentError: If it lives, or the memory cannot be had.
+
+    """
+    directory, spec = Path(assignment.shm_dir), assignment.spec
+    stats = StatsWriter.create(
+        directory,
+        spec.name,
+        incarnation=assignment.incarnation,
+        ring_slots=spec.publish.ring,
+    )
+    if not spec.publish.journal:
+        return stats, None
+    journal = Journal.take_over(
+        directory, spec.name, size=spec.publish.journal, incarnation=assignment.incarnation
+    )
+    return stats, journal
 
 
 def _stack_file(path: Path) -> IO[bytes] | None:
@@ -225,9 +253,11 @@ def _stack_file(path: Path) -> IO[bytes] | None:
         return None
 
 
-async def _serve(assignment: Assignment, stats: StatsWriter, listener: int) -> Exit:
+async def _serve(
+    assignment: Assignment, stats: StatsWriter, listener: int, journal: Journal | None
+) -> Exit:
     try:
-        runner = Runner(assignment, stats, listener)
+        runner = Runner(assignment, stats, listener, journal)
     except FunctionUnusable as error:
         log.error("connection=%s cannot load %s", assignment.spec.name, error)
         return Exit.CONFIGURATION

@@ -228,12 +228,19 @@ class HangSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishSpec:
-    """What goes out on the data endpoint and what is kept in shared memory."""
+    """
+    What goes out on the data endpoint and what is kept in shared memory.
+
+    ``sndhwm`` messages or about ``sndbytes``, whichever is less, wait for a slow subscriber.
+    ``journal``: bytes of its ring, whole pages, 0 for none.
+    """
 
     control: bool = False
     key: str | None = None
     sndhwm: int = 10_000
+    sndbytes: int = 64 * MIB
     ring: int = 16_384
+    journal: int = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 from websockets.utils import accept_key
 
+from shm.journal import Journal
 from shm.process import start_ticks
 from shm.stats import StatsWriter
 from supervisor.listener import listen
@@ -76,7 +77,8 @@ async def main():
     )
     stats = StatsWriter.create(folder, "a", incarnation=1, ring_slots=1024)
     listener = listen(folder / "data" / "a.sock").detach()
-    connection = Runner(assignment, stats, listener)._connection
+    journal = Journal.take_over(folder, "a", size=spec.publish.journal, incarnation=1)
+    connection = Runner(assignment, stats, listener, journal)._connection
     wire = opened(connection, spec)
     batch = FRAME * 20
     print(f"{len(PAYLOAD)} bytes, nobody subscribed, µs of CPU a message:")

@@ -218,6 +218,8 @@ def test_urls_that_cannot_be_dialled_are_refused(faults, url, words):
         ("[connection.restart]\nmax_delay = 0.01\n", "connection[0].restart.max_delay"),
         ("[connection.reconnect]\nreset_after = 1\n", "connection[0].reconnect.reset_after"),
         ("publish = { stats = { ring = 1000 } }\n", "connection[0].publish.stats.ring"),
+        ("publish = { journal = { size = '60KiB' } }\n", "connection[0].publish.journal.size"),
+        ("publish = { journal = { size = '5GiB' } }\n", "connection[0].publish.journal.size"),
         ("publish = { key = 'a[' }\n", "connection[0].publish.key"),
     ],
 )
@@ -480,6 +482,7 @@ ANY_KEY = [
     "heartbeat", "heartbeat.interval", "heartbeat.pong_matcher", "headers", "headers.X",
     "secrets.x", "proxy", "ready", "ack", "ack.match", "server_ping", "topics", "login",
     "topics_per_message", "limits.max_message", "publish.sndhwm", "publish.stats.ring",
+    "publish.journal", "publish.journal.size", "publish.sndbytes",
     "reconnect.refusals", "restart.stable_after", "restart.crash_loop", "tls.ca", "exchange",
     "socket.source_address", "liveness.max_silence", "outbound.messages", "decode", "colour",
     ".".join("a" * 1200), "restart." + ".".join("a" * 1200),

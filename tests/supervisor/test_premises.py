@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 
 from shm.directory import user_directory
+from shm.journal import Journal, journal_path
 from shm.stats import StatsWriter
 from supervisor.errors import AlreadyRunning, RuntimeDirectoryRefused
 from supervisor.fleetfile import load
 from supervisor.premises import LOCK, Premises
+
+WITHOUT_A_JOURNAL = """
+[[connection]]
+name = "b"
+url = "ws://127.0.0.1:1/"
+publish = { journal = { size = 0 } }
+"""
 
 
 @pytest.fixture
@@ -19,11 +27,11 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setenv("FEEDWARDEN_SHM", str(tmp_path / "shm"))
     (tmp_path / "shm").mkdir()
 
-    def premises(name="f", runtime_dir="run"):
+    def premises(name="f", runtime_dir="run", more=""):
         path = tmp_path / "fleet.toml"
         path.write_text(
             f'version = 1\n[fleet]\nname = "{name}"\nruntime_dir = "{tmp_path / runtime_dir}"\n'
-            '[[connection]]\nname = "a"\nurl = "ws://127.0.0.1:1/"\n'
+            '[[connection]]\nname = "a"\nurl = "ws://127.0.0.1:1/"\n' + more
         )
         return Premises(load(path))
 
@@ -75,6 +83,28 @@ def test_a_directory_made_by_a_life_that_was_killed_is_removed_by_the_next(make,
     assert not user_directory().exists()
 
 
+def test_a_journal_is_kept_for_the_next_life_of_its_connection_and_for_no_other(make):
+    def journal(name):
+        return journal_path(premises.shm_dir, name)
+
+    premises = make()
+    names = ("a", "b", "gone")
+    with premises:
+        left = (premises.shm_dir / LOCK).read_bytes()
+        for name in names:
+            Journal.take_over(premises.shm_dir, name, size=1 << 16, incarnation=1).close()
+        kept = {name: journal(name).read_bytes() for name in names}
+    assert not user_directory().exists(), "an orderly end removes all"
+    premises.shm_dir.mkdir(mode=0o700, parents=True)
+    premises.shm_dir.parent.chmod(0o700)
+    (premises.shm_dir / LOCK).write_bytes(left)
+    for name, data in kept.items():
+        journal(name).write_bytes(data)
+    with make(more=WITHOUT_A_JOURNAL):
+        assert [journal(name).exists() for name in names] == [True, False, False]
+    assert not user_directory().exists()
+
+
 def test_what_is_not_ours_in_them_is_left_alone(make):
     premises = make()
     premises.shm_dir.mkdir(mode=0o700, parents=True)
@@ -116,6 +146,7 @@ def in_the_way(path, kind):
     [
         "shm/registry",
         "shm/a.stats",
+        "shm/a.journal",
         "run/a.stack",
         "run/events.sock",
         "run/control.sock",

@@ -140,7 +140,7 @@ def test_state_liveness_hello_and_events_are_told(start):
             "epoch": 1,
             "seq": 0,
             "session": 1,
-            "journal": None,
+            "journal": {"path": str(worker.shm / "x.journal"), "size": 8 << 20},
         }
         wait_for(lambda: worker.count(Counter.PONGS) >= 3, "pongs")
         events = [json.loads(frame.payload) for frame in reader.of(Kind.EVENT)]

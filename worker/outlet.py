@@ -1,0 +1,224 @@
+"""Outlet: the XPUB socket of a worker, on the listener that the zygote holds.
+
+It knows who is subscribed, so that nothing is sent to nobody; it holds the first frames back until
+the predecessor's subscribers are here again; and it tells subscribers that are too slow apart from
+the others, whom they do not harm. Plain socket, integer flags: an XPUB's send never waits.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+
+import zmq
+
+from shm.layout import Counter, Word
+from shm.stats import StatsWriter
+from worker.announcement import Announcement
+from worker.queue_bound import QueueBound
+from worker.slow import SlowWatch, stuck_peers
+from worker.spec import PublishSpec
+from worker.subscriptions import Subscriptions
+
+DONTWAIT = int(zmq.DONTWAIT)
+SEQ, SUBSCRIBERS = int(Word.SEQ), int(Word.SUBSCRIBERS)
+REFUSED, QUEUES_FULL = int(Counter.SUBSCRIPTIONS_REFUSED), int(Counter.QUEUES_FULL)
+MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
+
+DRAIN_BUDGET = 64
+SUBSCRIPTION_BYTES_MAX = 4096
+LINGER_MS = 100
+HANDSHAKE_MS = 5_000
+HOLD_S = 0.02  # a subscriber that reads is back within a millisecond or two
+HELD_BYTES_MAX = 16 * 1024 * 1024
+HWM_STEP = 4  # raised by at least a quarter at a time: the call costs a microsecond or two
+
+Send = Callable[[bytes, int], object]
+
+
+class Outlet:
+    """
+    Where frames leave the worker.
+
+    Args:
+        context: The worker's ZeroMQ context.
+        connection: Whose data it is.
+        spec: Bounds of the queues.
+        stats: The connection's segment: counters and the gauge of subscriptions.
+        listener: The inherited listening socket's descriptor; libzmq takes it over.
+        endpoint: ``ipc://`` path of that socket.
+        on_subscribed: Called when somebody has subscribed to something.
+
+    Attributes:
+        send_data: Sends a frame of data without waiting, given it and ``DONTWAIT``; on
+            ``zmq.Again`` hand the frame to ``full``. ``None`` while nobody is subscribed to data.
+
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        connection: str,
+        spec: PublishSpec,
+        stats: StatsWriter,
+        listener: int,
+        endpoint: str,
+        on_subscribed: Callable[[], None],
+    ) -> None:
+        self._words, self._counters = stats.words, stats.counters
+        self._on_subscribed = on_subscribed
+        self._subscriptions = Subscriptions(connection)
+        self._bound = QueueBound(spec.sndhwm, spec.sndbytes)
+        self._hwm = self._hwm_max = spec.sndhwm
+        self._seen = self._counters[MESSAGES], self._counters[BYTES]
+        address = _address_of(listener)
+        self._slow = SlowWatch(lambda: stuck_peers(address))
+        self._announcements: list[Announcement] = []
+        self._xpub = xpub = context.socket(zmq.XPUB)
+        xpub.setsockopt(zmq.SNDHWM, spec.sndhwm)
+        xpub.setsockopt(zmq.XPUB_VERBOSER, 1)
+        xpub.setsockopt(zmq.XPUB_NODROP, 1)
+        xpub.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
+        xpub.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        xpub.setsockopt(zmq.LINGER, LINGER_MS)
+        xpub.setsockopt(zmq.USE_FD, listener)
+        self._raw_send = xpub.send
+        self.send_data: Send | None = None
+        self._wanted = stats.former_subscriptions
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._hold_timer: asyncio.TimerHandle | None = None
+        if self._wanted:
+            self.send_data = self._hold
+            self._hold_timer = self._loop.call_later(HOLD_S, self._release)
+        self._endpoint = endpoint
+
+    def open(self, hello: bytes) -> None:
+        """Let subscribers in; ``hello`` is what each is told first."""
+        self._xpub.setsockopt(zmq.XPUB_WELCOME_MSG, hello)
+        self._xpub.bind(self._endpoint)
+        self._loop.add_reader(self._xpub.fileno(), self.drain)
+
+    @property
+    def holding(self) -> bool:
+        """Whether frames wait for the predecessor's subscribers."""
+        return self._hold_timer is not None
+
+    def greet(self, hello: bytes) -> None:
+        """Tell this to each new peer from now on; frames held back come after it."""
+        if not self.holding:
+            self._xpub.setsockopt(zmq.XPUB_WELCOME_MSG, hello)
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame that is no data, in its place behind those held back."""
+        if self.holding:
+            self._hold(frame)
+        else:
+            self._send(frame)
+
+    def _send(self, frame: bytes) -> None:
+        """
+        Send to whoever has subscribed; those whose queue is full lose it, and only they.
+
+        libzmq drops silently. With NODROP it refuses instead, for all, if one queue is full. Then
+        it is let drop once, which takes that subscriber out until it has read half of its queue.
+        """
+        try:
+            self._raw_send(frame, DONTWAIT)
+        except zmq.Again:
+            self.full(frame)
+
+    def full(self, frame: bytes) -> None:
+        """Send a frame past a subscriber whose queue is full."""
+        self._xpub.setsockopt(zmq.XPUB_NODROP, 0)
+        self._raw_send(frame, DONTWAIT)
+        self._xpub.setsockopt(zmq.XPUB_NODROP, 1)
+        self._counters[QUEUES_FULL] += 1
+        self._tell(self._slow.full(self._words[SEQ], time.monotonic_ns()))
+
+    # The predecessor's subscribers -------------------------------------------------------------
+
+    def _hold(self, frame: bytes, _flags: int = DONTWAIT) -> None:
+        self._held.append(frame)
+        self._held_bytes += len(frame)
+        if self._held_bytes > HELD_BYTES_MAX:
+            self._release()
+
+    def _release(self) -> None:
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+            held, self._held = self._held, []
+            for frame in held:
+                self._send(frame)
+            self._heard()
+
+    # Subscribers -------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """
+        Read what subscribers sent, a bounded number.
+
+        Called when the descriptor tells of something, and on a timer besides: it is edge-triggered,
+        and sending eats the edges. While nothing is sent, it tells at once.
+        """
+        is_new = False
+        for _ in range(DRAIN_BUDGET):
+            try:
+                frame = self._xpub.recv(DONTWAIT)
+            except zmq.Again:
+                break
+            is_new |= self._subscriptions.take(frame)
+        else:
+            self._loop.call_soon(self._drain_on)
+        self._heard()
+        if is_new:
+            self._on_subscribed()
+
+    def _drain_on(self) -> None:
+        if not self._xpub.closed:
+            self.drain()
+
+    def _heard(self) -> None:
+        subscriptions = self._subscriptions
+        if subscriptions.refused:
+            self._counters[REFUSED] += subscriptions.refused
+            subscriptions.refused = 0
+        if self.holding:
+            if subscriptions.total < self._wanted:
+                return
+            self._release()
+        self._words[SUBSCRIBERS] = subscriptions.total
+        self.send_data = self._raw_send if subscriptions.wants_data else None
+
+    # Slow ones ---------------------------------------------------------------------------------
+
+    def look(self) -> list[Announcement]:
+        """Bound the queues for the traffic of late; return what there is to announce."""
+        counters, seen = self._counters, self._seen
+        self._seen = now = counters[MESSAGES], counters[BYTES]
+        hwm = self._bound.passed(now[0] - seen[0], now[1] - seen[1])
+        if hwm < self._hwm or hwm > min(self._hwm_max - 1, self._hwm + self._hwm // HWM_STEP):
+            self._hwm = hwm
+            self._xpub.setsockopt(zmq.SNDHWM, hwm)  # of the queues that are there, too
+        if self._slow.active:
+            self._tell(self._slow.look(self._words[SEQ], time.monotonic_ns()))
+        announcements, self._announcements = self._announcements, []
+        return announcements
+
+    def _tell(self, announcement: Announcement | None) -> None:
+        if announcement is not None:
+            self._announcements.append(announcement)
+
+    def close(self) -> None:
+        """Send what is held back, then close after at most 100 ms of sending what is queued."""
+        self._release()
+        self._loop.remove_reader(self._xpub.fileno())
+        self._xpub.close()
+
+
+def _address_of(listener: int) -> str:
+    with socket.socket(fileno=os.dup(listener)) as bound:
+        return str(bound.getsockname())
