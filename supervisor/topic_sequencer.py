@@ -39,6 +39,7 @@ class TopicSequencer:
         self._lineage = Lineage()
         self._epoch = 0  # whose numbers of topics count; 0 before the first is known
         self._from_one = False  # it began while we listened
+        self._from_start = False  # the connection did
         self._last: dict[str, tuple[int, int]] = {}  # by topic: its last number, and the seq of it
         self._reached = 0  # of the connection: the greatest number heard of
         self._epoch_after = 0  # where the epoch began
@@ -135,6 +136,7 @@ class TopicSequencer:
         elif self._since is not None:
             actions, first = self._begin_anew(fact.epoch), 1
         self._reached = first - 1
+        self._from_start = before == 0 or self._since == 0
         if first <= before:
             return actions + self._ask(first, before, fact)
         return actions + (self._take(fact) if isinstance(fact, Message) else self._settle(fact))
@@ -153,7 +155,7 @@ class TopicSequencer:
 
     def _go_over(self, epoch: int) -> None:
         """Count the topics of another incarnation."""
-        self._from_one = self._epoch != 0
+        self._from_one = self._epoch != 0 or self._from_start
         self._epoch = epoch
         self._last.clear()
         self._epoch_after = self._reached
