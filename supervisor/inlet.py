@@ -60,7 +60,6 @@ class Inlet:
     Attributes:
         fd: Readable when ``drain`` has something to do.
         heard_ns: When something last came, CLOCK_MONOTONIC.
-        newest_ns: The stamp of the last message from the wire; 0 before the first.
 
     """
 
@@ -84,7 +83,6 @@ class Inlet:
         self._pid = 0  # of the worker heard last
         self._suspicion: Head | None = None
         self.heard_ns = time.monotonic_ns()
-        self.newest_ns = 0
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -106,7 +104,7 @@ class Inlet:
     def _read(self, out: deque[Item], budget: int) -> bool:
         recv, topics, connection = self._recv, self._topics, self.connection
         sequencer = self.sequencer
-        expected, known_epoch = sequencer.expected, sequencer.epoch
+        expected, known_epoch, turns = sequencer.expected, sequencer.epoch, sequencer.turns
         run: list[Message] = []
         append = run.append
         try:
@@ -124,12 +122,13 @@ class Inlet:
                     continue
                 if kind == DATA:
                     name = frame[:end]
+                    topic = topics.get(name) or self._topic(name)
                     fields = (
                         connection,
                         epoch,
                         seq,
                         topic_seq,
-                        topics.get(name) or self._topic(name),
+                        topic,
                         frame[end + BODY :],
                         wall_ns,
                         at_ns,
@@ -137,9 +136,14 @@ class Inlet:
                         flags & TEXT == TEXT,
                     )
                     message = new(Message, fields)  # a third of the cost of Message(*fields)
-                    if seq == expected and epoch == known_epoch:
+                    # An interrupt comes after a call: what is counted is appended, too.
+                    if epoch == known_epoch and seq == expected:
+                        expected = seq + 1
                         append(message)
-                        expected += 1
+                        continue
+                    if epoch == known_epoch and turns.get(topic) == topic_seq:
+                        turns[topic] = topic_seq + 1
+                        append(message)
                         continue
                     self._hand_over(run, out)
                     self._take(message, out)
@@ -158,10 +162,8 @@ class Inlet:
         if not run:
             return
         out.extend(run)
-        last = run[-1]
-        self.sequencer.accept_run(last)
+        self.sequencer.accept_run(run)
         self.counts.received += len(run)
-        self.newest_ns = last.monotonic_ns
         run.clear()
 
     def _topic(self, name: bytes) -> str:
@@ -172,7 +174,6 @@ class Inlet:
         return topic
 
     def _take(self, message: Message, out: deque[Item]) -> None:
-        self.newest_ns = message.monotonic_ns
         self._emit(self.sequencer.message(message), out)
 
     def _take_state(self, head: Head | None, out: deque[Item]) -> None:

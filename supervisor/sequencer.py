@@ -69,6 +69,7 @@ class Sequencer:
 
     Attributes:
         expected: The next number; 0 before the first is known.
+        turns: Empty: topics do not matter.
         duplicates: Messages that came twice, or after they had been told to be missing.
         resyncs: How often numbers began anew.
 
@@ -77,6 +78,7 @@ class Sequencer:
     def __init__(self, connection: str, join: Join = Join.LIVE, since: int | None = None) -> None:
         self.connection, self._join = connection, join
         self.expected = 0 if since is None else since + 1
+        self.turns: dict[str, int] = {}
         self.duplicates = self.resyncs = 0
         self._lineage = Lineage()
         self._look: Look | None = None
@@ -87,8 +89,9 @@ class Sequencer:
         """The incarnation whose messages continue without more ado."""
         return self._lineage.epoch
 
-    def accept_run(self, last: Message) -> None:
-        """Messages in turn, of this epoch, were delivered without asking; this is the last."""
+    def accept_run(self, run: Sequence[Message]) -> None:
+        """Take messages in turn, of this epoch, that were delivered without asking."""
+        last = run[-1]
         self.expected = last.seq + 1
         self._lineage.note(last.monotonic_ns)
 

@@ -26,12 +26,13 @@ class TopicSequencer:
         since: The last number already known: what came after it is wanted too.
 
     Attributes:
+        turns: The next number of each topic in this epoch, by topic.
         duplicates: Messages that came twice, or after they had been told to be missing.
         resyncs: How often numbers began anew.
 
     """
 
-    expected = epoch = -1  # no message is in turn by its number of the connection alone
+    expected = -1  # no message is in turn by its number of the connection alone
 
     def __init__(self, connection: str, join: Join = Join.LIVE, since: int | None = None) -> None:
         self.connection, self._join, self._since = connection, join, since
@@ -40,7 +41,8 @@ class TopicSequencer:
         self._epoch = 0  # whose numbers of topics count; 0 before the first is known
         self._from_one = False  # it began while we listened
         self._from_start = False  # the connection did
-        self._last: dict[str, tuple[int, int]] = {}  # by topic: its last number, and the seq of it
+        self.turns: dict[str, int] = {}
+        self._seqs: dict[str, int] = {}  # of the last message of each topic
         self._reached = 0  # of the connection: the greatest number heard of
         self._epoch_after = 0  # where the epoch began
         self._sure = 0  # the head of the last state frame
@@ -49,9 +51,18 @@ class TopicSequencer:
         self._held: Message | Head | None = None
         self._oldest = 0  # in the journal, while an answer is worked on
 
-    def accept_run(self, last: Message) -> None:
-        """Nothing is in turn without asking."""
-        raise AssertionError(f"not asked about {last.topic}")
+    @property
+    def epoch(self) -> int:
+        """The incarnation whose messages continue without more ado."""
+        return self._epoch
+
+    def accept_run(self, run: Sequence[Message]) -> None:
+        """Take messages in turn, of this epoch, that were delivered without asking."""
+        for message in run:
+            self._seqs[message.topic] = message.seq
+        last = run[-1]
+        self._reached = max(self._reached, last.seq)
+        self._lineage.note(last.monotonic_ns)
 
     # Facts -----------------------------------------------------------------------------------
 
@@ -108,7 +119,7 @@ class TopicSequencer:
     def skip(self, before: int) -> Actions:
         """Leave out what is not delivered yet of the numbers below ``before``."""
         first, self._reached = self._reached + 1, max(self._reached, before - 1)
-        self._last.clear()
+        self.turns.clear()
         self._from_one = False
         known = self._epoch and first < before
         return [self._gap(first, before - 1, OVERRUN, None)] if known else []
@@ -157,14 +168,16 @@ class TopicSequencer:
         """Count the topics of another incarnation."""
         self._from_one = self._epoch != 0 or self._from_start
         self._epoch = epoch
-        self._last.clear()
+        self.turns.clear()
         self._epoch_after = self._reached
         self._state_seq = 0
 
     def _last_of(self, message: Message) -> tuple[int, int]:
         """Return number and seq of the message before in its topic, as far as we care."""
-        nothing = (0, self._epoch_after) if self._from_one else (message.topic_seq - 1, 0)
-        return self._last.get(message.topic, nothing)
+        topic = message.topic
+        if topic in self.turns:
+            return self.turns[topic] - 1, self._seqs[topic]
+        return (0, self._epoch_after) if self._from_one else (message.topic_seq - 1, 0)
 
     def _take(self, message: Message) -> Actions:
         """Deliver a message unless it is known; what is still missing before it is a gap."""
@@ -185,7 +198,8 @@ class TopicSequencer:
         return actions + self._deliver(message)
 
     def _deliver(self, message: Message) -> Actions:
-        self._last[message.topic] = (message.topic_seq, message.seq)
+        self.turns[message.topic] = message.topic_seq + 1
+        self._seqs[message.topic] = message.seq
         self._reached = max(self._reached, message.seq)
         marked = self._lineage.takes_epoch(message.epoch)
         self._lineage.note(message.monotonic_ns)
@@ -214,7 +228,7 @@ class TopicSequencer:
         for message in last_of_topics(found.messages):
             if message.epoch != self._epoch:
                 self._epoch = message.epoch
-                self._last.clear()
+                self.turns.clear()
             actions += self._deliver(message)
         return actions
 
