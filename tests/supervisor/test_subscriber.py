@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import uvloop
-from publishing import PATIENCE_S, SmallFleet
+from publishing import MIB, PATIENCE_S, SmallFleet
 from sequencing import told
 
 from shm.journal import journal_path
@@ -24,6 +26,7 @@ from supervisor.errors import (
 from supervisor.subscriber import Gap, Message, SessionChange, Subscriber
 from worker.envelope import HEADER
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.system
 QUIET_S = 0.4  # four liveness frames
 LONG_S = 1.5  # a look at the fleet's table, and a look into shared memory
@@ -50,9 +53,10 @@ def heard(subscriber, quiet_s=QUIET_S):
     return items
 
 
-def until(subscriber, wanted):
+def until(subscriber, wanted, items=None):
     """Return the items up to the first for which ``wanted`` is true."""
-    items, deadline = [], time.monotonic() + PATIENCE_S
+    items = [] if items is None else items
+    deadline = time.monotonic() + PATIENCE_S
     while not items or not wanted(items[-1]):
         assert time.monotonic() < deadline, items
         item = subscriber.recv(0.1)
@@ -147,6 +151,33 @@ def test_what_the_journal_came_around_to_is_an_overrun(fleet):
         assert (items[1].first, items[1].cause) == (2, "overrun")
         assert [m.seq for m in items[2:]] == list(range(items[1].last + 1, 32))
         assert subscriber.stats()["overruns"] == items[1].missing > 15
+
+
+def test_what_overflowed_while_the_consumer_stood_still_is_filled_in(base):
+    with SmallFleet(base, "a", journal=64 * MIB) as fleet, Subscriber("small") as subscriber:
+        a = fleet.start().publishers["a"]
+        attached(fleet, subscriber, "a")
+        a.send(200_000)  # more than both ends of the wire hold
+        items = heard(subscriber, 1.0)
+        assert [item.seq for item in items] == list(range(1, 200_001))
+        assert subscriber.stats()["repaired"] > 10_000
+
+
+def test_a_worker_killed_in_full_flight_costs_nothing(base):
+    with SmallFleet(base, "a", journal=16 * MIB) as fleet, Subscriber("small") as subscriber:
+        a, items = fleet.start().publishers["a"], []
+        attached(fleet, subscriber, "a")
+        for _ in range(10):
+            a.begin("send", count=100_000, every_s=0.0001)
+            wanted = len(items) + 300
+            until(subscriber, lambda item, seq=wanted: getattr(item, "seq", 0) > seq, items)
+            a.kill()
+            a.start()
+        a.send(1)
+        items += heard(subscriber, 1.0)
+        messages = [item for item in items if isinstance(item, Message)]
+        assert [m.seq for m in messages] == list(range(1, len(messages) + 1))
+        assert len(items) - len(messages) == subscriber.stats()["session_changes"] == 10
 
 
 @pytest.mark.parametrize("damage", [b"", b"precious", b"FEEDWRDN" + bytes(8000)])
@@ -633,6 +664,33 @@ def test_two_tasks_cannot_read_at_once(fleet):
             first.cancel()
 
     asyncio.run(consume())
+
+
+# The user's page ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_examples_of_the_pages_print_messages(base, number):
+    pages = [(ROOT / "docs/subscriber.md").read_text(), (ROOT / "README.md").read_text()]
+    programs = re.findall(r"```python\n(.*?)```", "".join(pages), re.S)
+    programs = [program for program in programs if "supervisor.subscriber" in program]
+    assert len(programs) == 4
+    with SmallFleet(base, "okx-btc", "binance-btc", fleet="demo") as fleet:
+        okx = fleet.start().publishers["okx-btc"]
+        okx.send(1)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-u", "-c", programs[number]],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            okx.attached()
+            okx.send(3)
+            expected = "2 b'2 '" if number == 1 else "okx-btc"
+            assert expected in process.stdout.readline()
+        finally:
+            process.kill()
+            process.communicate()
 
 
 # What it costs to have it ------------------------------------------------------------------------

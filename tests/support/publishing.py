@@ -56,9 +56,13 @@ class Publisher:
 
     def say(self, verb, **arguments):
         """Have it do something; return when it is done."""
+        self.begin(verb, **arguments)
+        assert self.process.stdout.readline() == "ok\n"
+
+    def begin(self, verb, **arguments):
+        """Have it do something, and do not wait."""
         self.process.stdin.write(json.dumps({"verb": verb, **arguments}) + "\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == "ok\n"
 
     def send(self, count=1, **arguments):
         self.say("send", count=count, **arguments)
