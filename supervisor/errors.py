@@ -13,9 +13,13 @@ FleetError                      root; ``exit_code`` is what the command line end
 ├── VariableRefused             an environment variable holds what it must not
 ├── TooLarge (check)            the fleet's segments do not fit into shared memory
 ├── SimulatorFailed (exchange_process)
+├── TopicRefused                a topic that no message can have
+├── StreamEnded                 a subscriber has nothing more to give
+├── FellBehind                  a subscriber is slower than its messages
 └── OrderRefused, TimedOut (orders)
 """
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +89,9 @@ class NoSuchFleet(FleetError):
                 "supervisor run FILE"
             )
         if self.wanted is not None:
-            return f"no fleet {self.wanted!r} is running; running: {there or 'none'}"
+            close = difflib.get_close_matches(self.wanted, self.known, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            return f"no fleet {self.wanted!r} is running; running: {there or 'none'}{hint}"
         return "no fleet is running; start one with: supervisor run fleet.toml"
 
 
@@ -183,3 +189,37 @@ class VariableRefused(FleetError):
 
     def __str__(self) -> str:
         return f"{self.name}={self.value!r}: {self.mend}"
+
+
+class TopicRefused(FleetError):
+    """A key that cannot be the last part of a topic."""
+
+    exit_code = USAGE
+
+    def __init__(self, key: object) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"topic {self.key!r}: name the key alone, 1 to 200 ASCII characters without NUL"
+
+
+class StreamEnded(FleetError):
+    """A subscriber was closed or stopped, or its fleet has ended and it was not to wait."""
+
+    def __str__(self) -> str:
+        return "the stream has ended: the subscriber was stopped, or the fleet has ended"
+
+
+class FellBehind(FleetError):
+    """The next message is older than ``max_age``. It is still to be had: nothing is lost."""
+
+    def __init__(self, connection: str, age_s: float, max_age_s: float) -> None:
+        super().__init__(connection, age_s, max_age_s)
+        self.connection, self.age_s, self.max_age_s = connection, age_s, max_age_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.connection}: the next message is {self.age_s:.3f} s old, more than max_age = "
+            f"{self.max_age_s:g}; read faster, subscribe to less, or use on_age='skip'"
+        )

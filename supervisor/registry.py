@@ -278,6 +278,11 @@ class RegistryView:
         """When the supervisor's loop last turned, CLOCK_MONOTONIC; 0 before its first scan."""
         return self._words[WORD_TICK_NS]
 
+    @property
+    def slot_count(self) -> int:
+        """How many slots it has; while the fleet starts, not all of them are written."""
+        return self._words[WORD_SLOTS]
+
     def supervisor_alive(self) -> bool:
         """Return whether the process that wrote the table exists. It may be stopped or hung."""
         ticks = start_ticks(self.supervisor_pid)

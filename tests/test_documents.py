@@ -1,5 +1,7 @@
 """The pages in docs/ say what the code says."""
 
+import dataclasses
+import inspect
 import re
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from diagrams import mermaid
 from supervisor import cli, restart, status
 from supervisor.errors import AlreadyRunning, NoSuchConnection, NoSuchFleet, RuntimeDirectoryRefused
 from supervisor.fleetfile import load
+from supervisor.inlet import Counts
 from supervisor.orders import TimedOut
+from supervisor.subscriber import Event, Gap, Message, SessionChange, Subscriber
 from worker import client_events, heartbeat, session
 from worker.announcement import Cause, EventKind
 from worker.envelope import HEADER, Flag, Kind
@@ -129,3 +133,15 @@ def test_every_pattern_of_the_heartbeat_page_is_a_valid_connection(pattern, tmp_
 def test_every_event_of_the_library_is_on_the_heartbeat_page():
     text = page("heartbeat.md").split("Events, each with")[1]
     assert {name for name in client_events.NAMES if f"`{name}(" in text} == client_events.NAMES
+
+
+def test_the_subscriber_page_names_every_field_and_counter():
+    text = page("subscriber.md")
+    assert {row[0].strip("`"): row[1].strip("`").split(", ") for row in table(text, "item |")} == {
+        item.__name__: list(item._fields) for item in (Message, Gap, SessionChange, Event)
+    }
+    counters = [field.name for field in dataclasses.fields(Counts)]
+    assert words(text, "counter |") == [*counters, "events", "events_lost"]
+    arguments = {word.split("=")[0] for word in words(text, "argument |")}
+    named = inspect.signature(Subscriber).parameters.values()
+    assert arguments == {a.name for a in named if a.kind is a.KEYWORD_ONLY}

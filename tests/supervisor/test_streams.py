@@ -11,8 +11,8 @@ import pytest
 from exchange import running_exchange
 from fleet import PATIENCE_S, Fleet, binance, running_fleet, wait_for
 
-from supervisor.streams import Tapped, tapped_document, tapped_line
-from worker.envelope import Envelope, Flag, Kind
+from supervisor.items import Gap, Message, SessionChange
+from supervisor.streams import tapped_document, tapped_line
 
 pytestmark = pytest.mark.system
 SUPERVISOR = [sys.executable, "-P", "-m", "supervisor"]
@@ -50,22 +50,25 @@ def ended(process):
 # What is printed -------------------------------------------------------------------------------
 
 
-def envelope(payload=b'{"a":1}', flags=Flag.TEXT, seq=7):
-    return Envelope("data.a.BTC", Kind.DATA, flags, 3, seq, 2, 11, 12, payload)
+def message(payload=b'{"a":1}', text=True, repaired=False):
+    return Message("a", 3, 7, 2, "data.a.BTC", payload, 11, 12, repaired, text)
 
 
 def test_a_tapped_text_is_text_and_anything_else_base64():
-    document = tapped_document(Tapped("a", envelope(), 0))
+    document = tapped_document(message(), 4)
     assert (document["schema"], document["payload"], document["seq"]) == (1, '{"a":1}', 7)
-    document = tapped_document(Tapped("a", envelope(b"\xff\x00", Flag(0)), 0))
+    assert (document["kind"], document["missing"], document["repaired"]) == (1, 4, False)
+    document = tapped_document(message(b"\xff\x00", text=False))
     assert document["payload_b64"] == "/wA="
     assert "payload" not in document
 
 
-def test_a_tapped_line_flags_its_gap_and_commands_no_terminal():
-    line = tapped_line(Tapped("a", envelope(b"\x1b[2Jx\n"), 4))
-    assert line == "GAP: 4 missing before this\ndata.a.BTC 3:7 \\x1b[2Jx\\x0a"
-    assert "<2 bytes> ff 00" in tapped_line(Tapped("a", envelope(b"\xff\x00", Flag(0)), 0))
+def test_a_tapped_line_tells_what_befell_and_commands_no_terminal():
+    assert tapped_line(message(b"\x1b[2Jx\n")) == "data.a.BTC 3:7 \\x1b[2Jx\\x0a"
+    assert "<2 bytes> ff 00" in tapped_line(message(b"\xff\x00", text=False))
+    assert "(from the journal)" in tapped_line(message(repaired=True))
+    assert tapped_line(Gap("a", 3, 3, 6, "lost", 4)) == "GAP: 4 missing of a: 3 to 6"
+    assert tapped_line(SessionChange("a", 4)).startswith("SESSION: a ")
 
 
 def test_tap_ends_after_its_count_and_its_numbers_grow_by_one(fleet):
