@@ -77,6 +77,16 @@ class JournalReader:
             raise SegmentVersion(path, str(error)) from error
 
     @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._segment.path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ring."""
+        return self._size
+
+    @property
     def last_seq(self) -> int:
         """The newest sequence number kept, 0 if none."""
         self._require_whole()

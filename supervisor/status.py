@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from shm.errors import SegmentError
+from shm.journal_reader import JournalReader
 from shm.layout import Word
 from shm.reader import Reader
 from shm.segment import is_locked
@@ -113,13 +114,14 @@ class Look:
     """
     What a connection's slot and segment say.
 
-    ``stamp_age_s``: since its worker's loop last turned, ``None`` without a worker. ``note`` says
-    why something could not be read.
+    ``journal``: where it is and its size, if there is one. ``stamp_age_s``: since its worker's loop
+    last turned, ``None`` without a worker. ``note`` says why something could not be read.
     """
 
     slot: Slot
     session: SessionState
     measured: dict[str, Any]
+    journal: dict[str, Any] | None
     stamp_age_s: float | None
     note: str
 
@@ -140,7 +142,23 @@ def _look(shm_dir: Path, slot: Slot, now_ns: int) -> Look:
         note = f"its segment cannot be read: {error}"
     if session not in SERVING:
         measured["uptime_s"] = None
-    return Look(slot=slot, session=session, measured=measured, stamp_age_s=stamp_age_s, note=note)
+    return Look(
+        slot=slot,
+        session=session,
+        measured=measured,
+        journal=_journal(shm_dir, slot.name),
+        stamp_age_s=stamp_age_s,
+        note=note,
+    )
+
+
+def _journal(shm_dir: Path, name: str) -> dict[str, Any] | None:
+    """Return where a connection's journal is and how many bytes of frames it holds."""
+    try:
+        with JournalReader.open(shm_dir, name) as journal:
+            return {"path": str(journal.path), "size": journal.size}
+    except UNREADABLE:
+        return None
 
 
 def _row(look: Look, runtime_dir: Path, unwatched: bool, now_ns: int) -> dict[str, Any]:
@@ -160,6 +178,7 @@ def _row(look: Look, runtime_dir: Path, unwatched: bool, now_ns: int) -> dict[st
         "next_attempt_s": (slot.next_attempt_ns - now_ns) / NS if waiting else None,
         "rss_mib": _rss_mib(slot.pid),
         "endpoint": data_endpoint(runtime_dir, slot.name),
+        "journal": look.journal,
         "last_exit": _last_exit(slot),
         "note": look.note or None,
     }
@@ -214,6 +233,7 @@ def _measured(reader: Reader | None, now_ns: int) -> dict[str, Any]:
         "late_pongs": count("late_pongs"),
         "timeouts": count("timeouts"),
         "reconnects": count("reconnects"),
+        "counters": counts,
     }
 
 
