@@ -8,7 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
@@ -55,6 +55,7 @@ class Inlet:
         endpoint: Where it publishes.
         shm_dir: The fleet's, for its journal and its head number.
         sequencer: Whose facts these are.
+        counts: Go on over the inlets of a connection, as its sequencer does.
         prefixes: Of the topics that are wanted, and of its state.
 
     Attributes:
@@ -69,11 +70,12 @@ class Inlet:
         endpoint: str,
         shm_dir: Path,
         sequencer: Sequencer | TopicSequencer,
+        counts: Counts,
         prefixes: tuple[bytes, ...],
     ) -> None:
         self.connection = sequencer.connection
         self.endpoint, self.shm_dir, self.sequencer = endpoint, shm_dir, sequencer
-        self.counts = Counts()
+        self.counts = counts
         self._socket = subscribed(context, endpoint, prefixes)
         self._recv = self._socket.recv
         self.fd = int(self._socket.getsockopt(zmq.FD))
@@ -211,7 +213,7 @@ class Inlet:
             else:
                 counts.session_changes += 1
         counts.duplicates = sequencer.duplicates
-        counts.journal_errors = self._repairs.errors
+        counts.journal_errors += self._repairs.take_errors()
 
     # Falling behind --------------------------------------------------------------------------
 
@@ -274,10 +276,6 @@ class Inlet:
         return self._suspicion is not None
 
     # The end ---------------------------------------------------------------------------------
-
-    def stats(self) -> dict[str, int]:
-        """Return the counters by name."""
-        return asdict(self.counts)
 
     def close(self) -> None:
         """Close everything."""

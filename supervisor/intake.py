@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import zmq
@@ -76,8 +77,9 @@ class Intake:
         self.ready: deque[Item] = deque()
         self._watch, self._wish = watch, wish
         self._inlets: dict[str, Inlet] = {}
-        self._sequencers: dict[str, Sequencer | TopicSequencer] = {}
-        self._former: Counter[str] = Counter()  # of inlets that are closed
+        # What is known of a connection stays when it is let go: its numbers tell whether it is the
+        # same when it comes back.
+        self._known: dict[str, tuple[Sequencer | TopicSequencer, Counts]] = {}
         self._event_inlet: EventInlet | None = None
         self._event_counts = Counter(events=0, events_lost=0)
         self._sources: dict[int, Inlet | EventInlet] = {}
@@ -159,7 +161,6 @@ class Intake:
         for name, inlet in tuple(self._inlets.items()):
             if (places.get(name), shm_dir) != (inlet.endpoint, inlet.shm_dir):
                 inlet.drain(self.ready, self._wish.budget)
-                self._former.update(inlet.stats())
                 self._drop(self._inlets.pop(name))
         for name in places.keys() - self._inlets.keys():
             self._inlets[name] = self._inlet(name, places[name], shm_dir)
@@ -169,9 +170,10 @@ class Intake:
         self._unmatched = self._watch.unmatched
 
     def _inlet(self, name: str, endpoint: str, shm_dir: Path) -> Inlet:
-        # A connection that comes back goes on where it was: its numbers tell whether it does.
-        sequencer = self._sequencers.setdefault(name, self._wish.sequencer(name))
-        return Inlet(self._context, endpoint, shm_dir, sequencer, self._wish.prefixes(name))
+        if name not in self._known:
+            self._known[name] = self._wish.sequencer(name), Counts()
+        sequencer, counts = self._known[name]
+        return Inlet(self._context, endpoint, shm_dir, sequencer, counts, self._wish.prefixes(name))
 
     def _heard(self, event: Event) -> bool:
         """Take an event; return whether it is delivered."""
@@ -221,14 +223,13 @@ class Intake:
 
     def stats(self, connection: str | None) -> dict[str, int]:
         """Return counters of one connection, or of all and of the events."""
+        if connection is not None and connection not in self._known:
+            raise NoSuchConnection(connection, tuple(get_close_matches(connection, self._known)))
         if connection is not None:
-            inlet = self._inlets.get(connection)
-            if inlet is None:
-                raise NoSuchConnection(connection, self.connections)
-            return inlet.stats()
+            return asdict(self._known[connection][1])
         total = Counter(asdict(Counts()))
-        for counts in (self._former, *(inlet.stats() for inlet in self._inlets.values())):
-            total.update(counts)
+        for _sequencer, counts in self._known.values():
+            total.update(asdict(counts))
         total.update(self._event_counts)
         return dict(total)
 

@@ -56,15 +56,12 @@ class Repairs:
         connection: Its name.
         prefixes: Of the frames that are wanted.
 
-    Attributes:
-        errors: Journals that were there and could not be read, and frames in one that are none.
-
     """
 
     def __init__(self, shm_dir: Path, connection: str, prefixes: tuple[bytes, ...]) -> None:
         self._shm_dir, self._connection, self._prefixes = shm_dir, connection, prefixes
         self._reader: JournalReader | None = None
-        self.errors = 0
+        self._errors = 0
 
     def open(self) -> None:
         """Open the journal, or the one that has taken its place, if there is one."""
@@ -75,7 +72,7 @@ class Repairs:
         except FileNotFoundError:
             return
         except SegmentError:
-            self.errors += 1
+            self._errors += 1
             return
         self.close()
         self._reader = fresh
@@ -105,7 +102,7 @@ class Repairs:
         try:
             return self._reader.frames(first, last)
         except SegmentError:
-            self.errors += 1
+            self._errors += 1
             self.close()
             return []
 
@@ -120,9 +117,14 @@ class Repairs:
             return None
         message = message_of(self._connection, frame, repaired=True)
         if message is None or message.seq != seq:
-            self.errors += 1
+            self._errors += 1
             return None
         return message
+
+    def take_errors(self) -> int:
+        """Return how many journals and frames in them could not be read since the last call."""
+        errors, self._errors = self._errors, 0
+        return errors
 
     def close(self) -> None:
         """Unmap."""

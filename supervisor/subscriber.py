@@ -119,7 +119,7 @@ class Subscriber:
             ``events_lost``.
 
         Raises:
-            NoSuchConnection: If it is not listened to.
+            NoSuchConnection: If it never was listened to.
 
         """
         return self._intake.stats(connection)
