@@ -1,0 +1,1 @@
+"""Measurements beside peers: ``make bench``. What each number means stands in docs/performance.md."""

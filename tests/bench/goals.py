@@ -1,0 +1,69 @@
+"""Goals: the numbers to reach, each looked up in the figures of one run. Pure."""
+
+from bench import names
+from bench.figures import Figures, Goal
+
+HOT_LOADS = ("singles, 10,000/s", "bursts of 20, 10,000/s", "bursts of 100, 50,000/s")
+
+
+def goals(figures: Figures) -> list[Goal]:
+    """Return every goal whose section was run, and no other."""
+    found = [*_hot(figures), *_throughput(figures), *_latency(figures), *_rest(figures)]
+    run = {measure.table for measure in figures.measures}
+    return [goal for table, goal in found if table in run]
+
+
+def _hot(figures: Figures) -> list[tuple[str, Goal]]:
+    found = []
+    for scheme in names.SCHEMES.values():
+        for load in HOT_LOADS:
+            column = f"{scheme}, {load}"
+            if not any(m.table == names.CPU and m.column == column for m in figures.measures):
+                continue
+            floor = figures.ratio(names.CPU, column, names.OURS, names.FLOOR)
+            less = figures.ratio(names.CPU, column, names.BY_HAND, names.OURS)
+            quiet = figures.ratio(names.CPU, column, names.OURS_QUIET, names.FLOOR)
+            found += [
+                Goal(f"CPU per message to the floor, {column}", floor, 1.4, "×"),
+                Goal(f"websockets + zmq.asyncio to ours, {column}", less, 3.2, "×", True),
+                Goal(f"nobody subscribed to the floor, {column}", quiet, 0.6, "×"),
+            ]
+    return [(names.CPU, goal) for goal in found]
+
+
+def _throughput(figures: Figures) -> list[tuple[str, Goal]]:
+    ratio = figures.ratio(names.RATE, "plain", names.OURS, names.FLOOR)
+    lost = figures.median(names.RATE_LOST, "plain", names.OURS_SUBSCRIBER)
+    return [
+        (names.RATE, Goal("throughput to the floor's", ratio, 0.7, "×", True)),
+        (names.RATE, Goal("of it lost after repair", lost, 0, "messages")),
+    ]
+
+
+def _latency(figures: Figures) -> list[tuple[str, Goal]]:
+    column = "10,000/s, p50"
+    return [
+        (names.ONE_WAY, Goal(f"one-way {column}, {who}", reached, limit, "µs"))
+        for who, reached, limit in (
+            ("ZeroMQ", figures.median(names.ONE_WAY, column, names.OURS), 60),
+            ("journal follower", figures.median(names.ONE_WAY, column, names.OURS_FOLLOWER), 10),
+        )
+    ]
+
+
+def _rest(figures: Figures) -> list[tuple[str, Goal]]:
+    rows = (
+        (names.HEARTBEAT, names.PERIOD, "worst " + names.PERIOD, 0.1, "%"),
+        (names.HEARTBEAT, names.DEATH_P50, names.DEATH_P50, 2, "ms"),
+        (names.HEARTBEAT, names.DEATH_P99, names.DEATH_P99, 20, "ms"),
+        (names.HEARTBEAT, names.RTT_OVER, "worst " + names.RTT_OVER, 50, "µs"),
+        (names.RESTART, "median", "SIGKILL to first message", 25, "ms"),
+        (names.FLEET, names.FIFTY_MEMORY, names.FIFTY_MEMORY, 7, "MiB"),
+        (names.FLEET, names.FIFTY_UP, names.FIFTY_UP, 1.5, "s"),
+        (names.FLEET, names.FIFTY_IDLE, names.FIFTY_IDLE, 10, "ms"),
+        (names.MEMORY_COST, names.SAMPLE, names.SAMPLE, 400, "ns"),
+    )
+    return [
+        (table, Goal(what, figures.median(table, column, names.OURS), limit, unit))
+        for table, column, what, limit, unit in rows
+    ]

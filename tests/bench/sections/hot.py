@@ -1,0 +1,136 @@
+"""CPU per message from socket to PUB, and throughput: everybody in turns, plain and over TLS."""
+
+import contextlib
+from dataclasses import dataclass
+
+from bench import names
+from bench.children import Failed
+from bench.contenders import PROGRAMS, Field, has_journal
+from bench.figures import alternated
+from bench.goals import HOT_LOADS
+from bench.options import Options, accepts, certificates, has_library
+
+FULL_JOURNAL = "64MiB"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Messages a second (0: as fast as they are read), in one write, in all."""
+
+    name: str
+    rate: int
+    burst: int
+    count: int
+
+    def arguments(self, quick: bool) -> dict:
+        """Return them as the exchange takes them."""
+        count = self.count // 5 if quick else self.count
+        return {"rate": self.rate, "burst": self.burst, "count": count}
+
+
+LOADS = (
+    Load(HOT_LOADS[0], 10_000, 1, 20_000),
+    Load(HOT_LOADS[1], 10_000, 20, 20_000),
+    Load(HOT_LOADS[2], 50_000, 100, 100_000),
+)
+BLAST = Load("as fast as it reads", 0, 1, 400_000)
+
+
+def run(options: Options) -> None:
+    """Measure CPU per message."""
+    with certificates(options.subfolder()) as files:
+        for scheme, title in names.SCHEMES.items():
+            with _field(options, files if scheme == "wss" else None) as field:
+                for load in LOADS[:2] if options.quick else LOADS:
+                    _cpu(options, field, f"{title}, {load.name}", load)
+
+
+def run_throughput(options: Options) -> None:
+    """Measure messages a second, and what of them is lost."""
+    with certificates(options.subfolder()) as files:
+        for scheme, title in names.SCHEMES.items():
+            with _field(options, files if scheme == "wss" else None) as field:
+                _rates(options, field, title)
+                _after_repair(options, field, title)
+
+
+def _field(options: Options, files) -> Field:
+    field = Field(options, files)
+    with contextlib.ExitStack() as undo:
+        undo.push(field)
+        wanted = {
+            names.OURS: ("a", {"journal": FULL_JOURNAL}),
+            names.OURS_QUIET: ("q", {}),
+        }
+        if accepts('engine = "picows"\n'):
+            wanted[names.OURS_WEBSOCKETS] = ("w", {"engine": "websockets"})
+        field.add_fleet(wanted)
+        field.add_peers()
+        undo.pop_all()
+    return field
+
+
+def _in_turns(options: Options, field: Field, load: Load, value) -> dict[str, list[float]]:
+    """Return values by contender; who fails once is out, and told as absent."""
+    found: dict[str, list[float]] = {name: [] for name in field.contenders}
+    for contender in field.contenders.values():
+        contender.lost.clear()
+    for number, name in alternated(list(found), options.rounds):
+        if name in field.absent or len(found[name]) < number:
+            continue
+        try:
+            cost_ns, told = field.contenders[name].run(
+                field.exchange, options.traffic, **load.arguments(options.quick)
+            )
+        except Failed as error:
+            field.absent[name] = f"failed: {error}"
+            continue
+        found[name].append(value(cost_ns, told))
+    return {name: values for name, values in found.items() if name not in field.absent}
+
+
+def _write(options: Options, field: Field, column: str, table: str, found: dict) -> None:
+    note = "" if has_journal() else "no journal yet"
+    for name in [names.OURS, names.OURS_QUIET, names.OURS_WEBSOCKETS, *(p[0] for p in PROGRAMS)]:
+        if name in found:
+            is_ours = name.startswith(names.OURS)
+            options.figures.add(table, column, name, found[name], note if is_ours else "")
+        elif name in field.absent:
+            options.figures.add(table, column, name, (), field.absent[name])
+
+
+def _cpu(options: Options, field: Field, column: str, load: Load) -> None:
+    found = _in_turns(options, field, load, lambda cost_ns, _: cost_ns / 1000)
+    _write(options, field, column, names.CPU, found)
+    _losses(options, field, column, names.LOST)
+
+
+def _rates(options: Options, field: Field, column: str) -> None:
+    rate = lambda _, told: told["sent"] * 1e9 / told["took_ns"]  # noqa: E731
+    found = _in_turns(options, field, BLAST, rate)
+    _write(options, field, column, names.RATE, found)
+    _losses(options, field, column, names.RATE_LOST)
+
+
+def _losses(options: Options, field: Field, column: str, table: str) -> None:
+    for name, contender in field.contenders.items():
+        if contender.lost and name not in field.absent:
+            options.figures.add(table, column, name, contender.lost)
+
+
+def _after_repair(options: Options, field: Field, column: str) -> None:
+    """The same once more with the subscriber that repairs from the journal."""
+    if not (has_library() and has_journal()):
+        options.figures.add(names.RATE, column, names.OURS_SUBSCRIBER, (), "not available")
+        return
+    contender = field.contenders[names.OURS]
+    field.listen_by(contender, "library")
+    contender.lost.clear()
+    rates = []
+    for _ in range(options.rounds):
+        _, told = contender.run(
+            field.exchange, options.traffic, **BLAST.arguments(options.quick)
+        )
+        rates.append(told["sent"] * 1e9 / told["took_ns"])
+    options.figures.add(names.RATE, column, names.OURS_SUBSCRIBER, rates)
+    options.figures.add(names.RATE_LOST, column, names.OURS_SUBSCRIBER, contender.lost)
