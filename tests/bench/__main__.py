@@ -1,6 +1,6 @@
 """The runner: sections in order, then the table, the JSON, the chart, the page.
 
-    make bench [QUICK=1] [ONLY=hot,latency] [ROUND...]
+    make bench [QUICK=1] [ONLY=hot,latency]
     python -m bench --help
 """
 
@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "performance.md"
 BASES = {
     names.CPU: names.FLOOR,
     names.RATE: names.FLOOR,
+    names.RATE_CPU: names.FLOOR,
     names.ONE_WAY: names.FLOOR,
     names.END_TO_END: names.FLOOR,
     names.BY_SIZE: names.FLOOR,

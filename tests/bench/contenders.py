@@ -28,6 +28,21 @@ JOURNAL = 'publish = {{ journal = {{ size = "{size}" }} }}\n'
 SETTLE_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    One turn of one contender.
+
+    Attributes:
+        cpu_ns: CPU a message, of the whole process.
+        rate: Messages a second, until the last was read.
+
+    """
+
+    cpu_ns: float
+    rate: float
+
+
 @dataclass
 class Contender:
     """
@@ -49,9 +64,9 @@ class Contender:
     endpoint: str = ""
     lost: list[int] = field(default_factory=list)
 
-    def run(self, exchange: Exchange, traffic: dict, **load) -> tuple[float, dict]:
+    def run(self, exchange: Exchange, traffic: dict, **load) -> Run:
         """
-        Let the exchange send; return CPU nanoseconds a message handled, and the exchange's account.
+        Let the exchange send, and return what it took.
 
         Raises:
             Failed: If it did not handle what was sent.
@@ -64,10 +79,10 @@ class Contender:
         time.sleep(SETTLE_S)
         wanted = count + told["sent"]
         wait_for(lambda: self.counted() >= wanted, f"{self.name} handles {told['sent']}", 10)
-        cost = (cpu_ns(self.pid) - cpu) / told["sent"]
+        cost_ns = (cpu_ns(self.pid) - cpu) / told["sent"]
         if self.listener is not None:
             self.lost.append(told["sent"] - self.listener.wait_count(told["sent"], 0.5))
-        return cost, told
+        return Run(cost_ns, told["sent"] * 1e9 / told["took_ns"])
 
 
 def connection(exchange: Exchange, name: str, ca: str | None, *, engine="auto", journal="8MiB"):

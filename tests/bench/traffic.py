@@ -44,7 +44,7 @@ def sized(size: int, seed: int = 1, count: int = FIXED_POOL) -> list[Message]:
 
 def trade(rng: random.Random, number: int, size: int) -> bytes:
     """Return a JSON text of exactly ``size`` bytes, at least 48."""
-    head = f'{{"e":"trade","t":{number % 100_000:05d},"p":{rng.uniform(1e4, 1e5):.2f},"d":"'
+    head = f'{{"e":"trade","t":"{number % 100_000:05d}","p":{rng.uniform(1e4, 1e5):.2f},"d":"'
     filler = "".join(rng.choices("0123456789.,[]:", k=64)) * (size // 64 + 1)
     return (head + filler[: size - len(head) - 2] + '"}').encode()
 

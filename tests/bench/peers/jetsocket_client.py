@@ -1,4 +1,4 @@
-"""JetSocket under uvloop, as its guide shows it: receives, counts."""
+"""JetSocket under uvloop: receives each payload as bytes (its default parses JSON), counts."""
 
 import asyncio
 import sys
@@ -11,7 +11,8 @@ from jetsocket import WebSocket
 async def main():
     count = 0
     tell(asyncio.get_running_loop(), lambda: count)
-    async with WebSocket(sys.argv[1], compress=False, ssl_context=trust()) as socket:
+    options = {"compress": False, "deserializer": bytes, "ssl_context": trust()}
+    async with WebSocket(sys.argv[1], **options) as socket:
         async for _message in socket:
             count += 1
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench import names
 from bench.children import Failed
-from bench.contenders import PROGRAMS, Field, has_journal
+from bench.contenders import PROGRAMS, Field, Run, has_journal
 from bench.figures import alternated
 from bench.goals import HOT_LOADS
 from bench.options import Options, accepts, certificates, has_library
@@ -70,45 +70,45 @@ def _field(options: Options, files) -> Field:
     return field
 
 
-def _in_turns(options: Options, field: Field, load: Load, value) -> dict[str, list[float]]:
-    """Return values by contender; who fails once is out, and told as absent."""
-    found: dict[str, list[float]] = {name: [] for name in field.contenders}
+def _in_turns(options: Options, field: Field, load: Load) -> dict[str, list[Run]]:
+    """Return runs by contender; who fails once is out, and told as absent."""
+    found: dict[str, list[Run]] = {name: [] for name in field.contenders}
     for contender in field.contenders.values():
         contender.lost.clear()
-    for number, name in alternated(list(found), options.rounds):
-        if name in field.absent or len(found[name]) < number:
+    for _, name in alternated(list(found), options.rounds):
+        if name in field.absent:
             continue
+        arguments = load.arguments(options.quick)
         try:
-            cost_ns, told = field.contenders[name].run(
-                field.exchange, options.traffic, **load.arguments(options.quick)
+            found[name].append(
+                field.contenders[name].run(field.exchange, options.traffic, **arguments)
             )
         except Failed as error:
             field.absent[name] = f"failed: {error}"
-            continue
-        found[name].append(value(cost_ns, told))
-    return {name: values for name, values in found.items() if name not in field.absent}
+    return {name: runs for name, runs in found.items() if name not in field.absent}
 
 
-def _write(options: Options, field: Field, column: str, table: str, found: dict) -> None:
+def _write(options: Options, field: Field, table: str, column: str, found: dict, value) -> None:
     note = "" if has_journal() else "no journal yet"
     for name in [names.OURS, names.OURS_QUIET, names.OURS_WEBSOCKETS, *(p[0] for p in PROGRAMS)]:
         if name in found:
+            values = [value(run) for run in found[name]]
             is_ours = name.startswith(names.OURS)
-            options.figures.add(table, column, name, found[name], note if is_ours else "")
+            options.figures.add(table, column, name, values, note if is_ours else "")
         elif name in field.absent:
             options.figures.add(table, column, name, (), field.absent[name])
 
 
 def _cpu(options: Options, field: Field, column: str, load: Load) -> None:
-    found = _in_turns(options, field, load, lambda cost_ns, _: cost_ns / 1000)
-    _write(options, field, column, names.CPU, found)
+    found = _in_turns(options, field, load)
+    _write(options, field, names.CPU, column, found, lambda run: run.cpu_ns / 1000)
     _losses(options, field, column, names.LOST)
 
 
 def _rates(options: Options, field: Field, column: str) -> None:
-    rate = lambda _, told: told["sent"] * 1e9 / told["took_ns"]  # noqa: E731
-    found = _in_turns(options, field, BLAST, rate)
-    _write(options, field, column, names.RATE, found)
+    found = _in_turns(options, field, BLAST)
+    _write(options, field, names.RATE, column, found, lambda run: run.rate)
+    _write(options, field, names.RATE_CPU, column, found, lambda run: run.cpu_ns / 1000)
     _losses(options, field, column, names.RATE_LOST)
 
 
@@ -126,11 +126,10 @@ def _after_repair(options: Options, field: Field, column: str) -> None:
     contender = field.contenders[names.OURS]
     field.listen_by(contender, "library")
     contender.lost.clear()
-    rates = []
-    for _ in range(options.rounds):
-        _, told = contender.run(
-            field.exchange, options.traffic, **BLAST.arguments(options.quick)
-        )
-        rates.append(told["sent"] * 1e9 / told["took_ns"])
+    arguments = BLAST.arguments(options.quick)
+    rates = [
+        contender.run(field.exchange, options.traffic, **arguments).rate
+        for _ in range(options.rounds)
+    ]
     options.figures.add(names.RATE, column, names.OURS_SUBSCRIBER, rates)
     options.figures.add(names.RATE_LOST, column, names.OURS_SUBSCRIBER, contender.lost)
