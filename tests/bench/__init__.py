@@ -1,1 +1,1 @@
-"""Measurements beside peers: ``make bench``. What each number means stands in docs/performance.md."""
+"""Measurements beside peers: ``make bench``; docs/performance.md says what is measured."""

@@ -1,7 +1,7 @@
 """The runner: sections in order, then the table, the JSON, the chart, the page.
 
-    make bench [QUICK=1] [ONLY=hot,latency]
-    python -m bench --help
+make bench [QUICK=1] [ONLY=hot,latency]
+python -m bench --help
 """
 
 import argparse

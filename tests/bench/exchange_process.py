@@ -222,7 +222,8 @@ class Exchange:
         key = json.dumps(wanted)
         if key not in self._frames:
             if "recording" in wanted:
-                messages = traffic.recorded(Path(wanted["recording"]).open(errors="replace"))
+                with Path(wanted["recording"]).open(errors="replace") as lines:
+                    messages = traffic.recorded(lines)
             elif "size" in wanted:
                 messages = traffic.sized(wanted["size"])
             else:

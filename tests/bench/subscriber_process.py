@@ -4,8 +4,8 @@
     python -m bench.subscriber_process follow FLEET CONNECTION
     python -m bench.subscriber_process library FLEET CONNECTION
 
-Orders are lines of JSON on stdin, answers on stdout. ``mark`` starts the count anew, ``count`` tells
-it, ``times`` writes the arrival of every message since (int64 CLOCK_MONOTONIC) and, where the
+Orders are lines of JSON on stdin, answers on stdout. ``mark`` starts the count anew, ``count``
+tells it, ``times`` writes the arrival of every message since (int64 CLOCK_MONOTONIC) and, where the
 frame has it, the publisher's own stamp. ``sources`` tells when each incarnation of a publisher was
 first heard, and begins to note it.
 """

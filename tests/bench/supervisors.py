@@ -83,8 +83,7 @@ def _other(name: str, folder: Path, exchange: Exchange, tags: list[str]) -> Kept
     client = peer_python("clients", "websockets")
     endpoints = {tag: f"ipc://{folder}/{tag}" for tag in tags}
     commands = {
-        tag: f"{client} {PEERS / 'by_hand.py'} {exchange.url(tag)} {endpoints[tag]}"
-        for tag in tags
+        tag: f"{client} {PEERS / 'by_hand.py'} {exchange.url(tag)} {endpoints[tag]}" for tag in tags
     }
     if name == names.SUPERVISORD:
         head, program, venv = SUPERVISORD.format(folder=folder), SUPERVISORD_PROGRAM, "supervisord"
