@@ -19,12 +19,11 @@ BARS = (
     names.RATE,
     names.ONE_WAY,
     names.END_TO_END,
-    names.MEMORY_COST,
     names.RESTART,
     names.FLEET,
 )
 LINES = (names.BY_SIZE, names.BY_SUBSCRIBERS, names.BY_CONNECTIONS)
-WIDTH, HEIGHT, ACROSS = 9, 4.2, 2
+WIDTH, HEIGHT, ACROSS = 7, 3.2, 3
 OURS_COLOUR, OTHER_COLOUR = "#1f6fb4", "#b0b4ba"
 
 

@@ -73,7 +73,7 @@ class Contender:
 
         """
         if self.listener is not None:
-            self.listener.order("mark")
+            self.listener.order("mark", timed=False)
         count, cpu = self.counted(), cpu_ns(self.pid)
         told = exchange.go([self.tag], traffic, **load)
         time.sleep(SETTLE_S)

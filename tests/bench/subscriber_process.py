@@ -5,9 +5,9 @@
     python -m bench.subscriber_process library FLEET CONNECTION
 
 Orders are lines of JSON on stdin, answers on stdout. ``mark`` starts the count anew, ``count``
-tells it, ``times`` writes the arrival of every message since (int64 CLOCK_MONOTONIC) and, where the
-frame has it, the publisher's own stamp. ``sources`` tells when each incarnation of a publisher was
-first heard, and begins to note it.
+tells it. After a ``timed`` mark, ``times`` writes the arrival of every message (int64
+CLOCK_MONOTONIC) and, where the frame has it, the publisher's own stamp. ``sources`` tells when each
+incarnation of a publisher was first heard, and begins to note it.
 """
 
 import json
@@ -35,13 +35,15 @@ class Counted:
         self._stamp_at = stamp_at
         self.mark()
 
-    def mark(self) -> None:
-        """Begin anew."""
+    def mark(self, timed: bool = False) -> None:
+        """Begin anew; with ``timed``, note when each comes instead of only counting."""
+        self.timed, self.count = timed, 0
         self.arrived, self.stamped = array("q"), array("q")
         self.extra: dict[str, int] = {}
 
     def take(self, frame: bytes, now_ns: int) -> None:
         """Note one message."""
+        self.count += 1
         self.arrived.append(now_ns)
         if self._stamp_at is not None:
             at = frame.index(b"\0") + 1 + self._stamp_at
@@ -50,11 +52,11 @@ class Counted:
     def obey(self, order: dict) -> dict:
         """Carry out an order that all kinds know."""
         if order["do"] == "mark":
-            self.mark()
+            self.mark(order["timed"])
         elif order["do"] == "times":
             Path(order["path"]).write_bytes(self.arrived.tobytes())
             Path(order["path"] + ".stamped").write_bytes(self.stamped.tobytes())
-        return {"count": len(self.arrived), "last_ns": (self.arrived or [0])[-1], **self.extra}
+        return {"count": self.count, **self.extra}
 
 
 def orders():
@@ -112,10 +114,14 @@ def subscribe(endpoint: str, prefix: str, sockets: str = "1") -> None:
                 now_ns = time.monotonic_ns()
                 if prefix == HAND:
                     ready.recv(DONTWAIT)
-                if ready is found[0]:
+                if ready is not found[0]:
+                    continue
+                if counted.timed:
                     counted.take(frame, now_ns)
-                    if watched:
-                        since.setdefault(source_of(frame).hex(), now_ns)
+                else:
+                    counted.count += 1
+                if watched:
+                    since.setdefault(source_of(frame).hex(), now_ns)
 
 
 def follow(fleet: str, connection: str) -> None:
@@ -137,9 +143,9 @@ def follow(fleet: str, connection: str) -> None:
                     counted.take(frame, time.monotonic_ns())
                     missed += 0 if last is None else seq - last - 1
                     last = seq
-                    if len(counted.arrived) >= order["count"]:
+                    if counted.count >= order["count"]:
                         break
-                answer({"count": len(counted.arrived), "missed": missed})
+                answer({"count": counted.count, "missed": missed})
 
 
 def library(fleet: str, connection: str) -> None:
@@ -152,6 +158,7 @@ def library(fleet: str, connection: str) -> None:
         for item in Subscriber(fleet, connection):
             extra = counted.extra
             if isinstance(item, Message):
+                counted.count += 1
                 counted.arrived.append(time.monotonic_ns())
                 counted.stamped.append(item.monotonic_ns)
                 if item.repaired:

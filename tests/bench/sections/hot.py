@@ -40,7 +40,8 @@ def run(options: Options) -> None:
     """Measure CPU per message."""
     with certificates(options.subfolder()) as files:
         for scheme, title in names.SCHEMES.items():
-            with _field(options, files if scheme == "wss" else None) as field:
+            tls = scheme == "wss"
+            with _field(options, files if tls else None, few=options.quick and tls) as field:
                 for load in LOADS[:2] if options.quick else LOADS:
                     _cpu(options, field, f"{title}, {load.name}", load)
 
@@ -49,12 +50,15 @@ def run_throughput(options: Options) -> None:
     """Measure messages a second, and what of them is lost."""
     with certificates(options.subfolder()) as files:
         for scheme, title in names.SCHEMES.items():
-            with _field(options, files if scheme == "wss" else None) as field:
+            tls = scheme == "wss"
+            with _field(options, files if tls else None, few=options.quick) as field:
                 _rates(options, field, title)
                 _after_repair(options, field, title)
 
 
-def _field(options: Options, files) -> Field:
+def _field(options: Options, files, *, few: bool = False) -> Field:
+    """Return everybody, or those whom the goals name."""
+    wanted_peers = (names.FLOOR, names.BY_HAND) if few else None
     field = Field(options, files)
     with contextlib.ExitStack() as undo:
         undo.push(field)
@@ -65,7 +69,7 @@ def _field(options: Options, files) -> Field:
         if accepts('engine = "picows"\n'):
             wanted[names.OURS_WEBSOCKETS] = ("w", {"engine": "websockets"})
         field.add_fleet(wanted)
-        field.add_peers()
+        field.add_peers(wanted_peers)
         undo.pop_all()
     return field
 

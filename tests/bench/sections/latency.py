@@ -65,7 +65,7 @@ def _once(options: Options, field: Field, contender: Contender, rate: int) -> di
     if follows:
         listener.order("follow", count=count, poll_s=0)
     else:
-        listener.order("mark")
+        listener.order("mark", timed=True)
     field.exchange.go([contender.tag], options.traffic, **load)
     got = listener.answer()["count"] if follows else listener.wait_count(count)
     if got != count:

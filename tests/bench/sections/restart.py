@@ -25,7 +25,7 @@ def run(options: Options) -> None:
             except Failed as error:
                 options.figures.add(names.RESTART, "median", name, (), str(error))
                 continue
-            note = f"{len(found)} kills"
+            note = f"n = {len(found)}"
             options.figures.add(names.RESTART, "median", name, found, note)
             options.figures.add(names.RESTART, "p95", name, [percentile(found, 95)])
 
