@@ -137,11 +137,11 @@ def follow(fleet: str, connection: str) -> None:
                     answer(counted.obey(order))
                     continue
                 counted.mark()
-                answer({})  # it follows from now on
-                missed, last = 0, None
-                for seq, frame in reader.follow(poll_s=order["poll_s"], timeout_s=2):
+                missed, last = 0, reader.journal().last_seq
+                answer({})  # whatever is sent now is followed
+                for seq, frame in reader.follow(last, poll_s=order["poll_s"], timeout_s=2):
                     counted.take(frame, time.monotonic_ns())
-                    missed += 0 if last is None else seq - last - 1
+                    missed += seq - last - 1
                     last = seq
                     if counted.count >= order["count"]:
                         break

@@ -11,7 +11,7 @@ from bench.probes import cpu_ns, memory_mib
 
 WORKERS = 50
 RATE = 20  # messages a second of each session
-WARM_S = 3.0
+WARM_S = 2.0
 WHO = (names.OURS, names.SUPERVISORD, names.CIRCUS)
 
 
@@ -45,7 +45,7 @@ def _once(name: str, options: Options, exchange: Exchange) -> dict[str, float]:
         memory = [memory_mib(pid) for pid in kept.pids()]
         if len(memory) != WORKERS:
             raise Failed(f"{len(memory)} of {WORKERS} workers run")
-        idle_s = 3 if options.quick else 10
+        idle_s = 5 if options.quick else 10  # circus looks every 5 s
         before_ns = cpu_ns(kept.pid)
         time.sleep(idle_s)
         idle_ms = (cpu_ns(kept.pid) - before_ns) / 1e6 * 10 / idle_s
