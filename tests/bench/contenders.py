@@ -26,6 +26,8 @@ PROGRAMS = (
 )
 JOURNAL = 'publish = {{ journal = {{ size = "{size}" }} }}\n'
 SETTLE_S = 0.1
+# Who is not heard by a plain SUB: kinds of bench/subscriber_process.py.
+KINDS = {names.OURS_FOLLOWER: "follow", names.OURS_SUBSCRIBER: "library"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Field:
                 if program[3]:
                     self.listen(found, program[3])
 
-    def add_fleet(self, wanted: dict[str, tuple[str, dict]], *, listen=True) -> Fleet:
+    def add_fleet(self, wanted: dict[str, tuple[str, dict]]) -> None:
         """Start one fleet with a connection of each name: (tag, arguments of ``connection``)."""
         toml = "".join(
             connection(self.exchange, tag, self._ca, **arguments)
@@ -183,9 +185,10 @@ class Field:
         fleet.wait_up()
         for name, (tag, _) in wanted.items():
             self.contenders[name] = found = ours(name, tag, fleet)
-            if listen and name != names.OURS_QUIET:
+            if name in KINDS:
+                self._listen_by(found, KINDS[name])
+            elif name != names.OURS_QUIET:
                 self.listen(found, f"data.{tag}")
-        return fleet
 
     def listen(self, contender: Contender, prefix: str, sockets: int = 1) -> None:
         """Subscribe to a contender, in place of who did so far."""
@@ -194,9 +197,7 @@ class Field:
         contender.listener = self._stack.enter_context(listener)
         self._until_heard(contender)
 
-    def listen_by(self, contender: Contender, kind: str) -> None:
-        """Attach ``follow`` or ``library`` to a contender of ours."""
-        self.deafen(contender)
+    def _listen_by(self, contender: Contender, kind: str) -> None:
         fleet = contender.fleet
         environment = {"FEEDWARDEN_SHM": str(fleet.shm_base)}
         listener = Listener(kind, fleet.name, contender.tag, environment=environment)

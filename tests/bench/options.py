@@ -14,7 +14,10 @@ from bench.figures import Figures
 from supervisor.errors import FleetFileError
 from supervisor.fleetfile import load
 
-HEAD = 'version = 1\n[[connection]]\nname = "a"\nurl = "ws://127.0.0.1:1/"\n'
+# The fleet is named, or else the file's stem would be its name, and a temporary one may not do.
+HEAD = (
+    'version = 1\n[fleet]\nname = "probe"\n[[connection]]\nname = "a"\nurl = "ws://127.0.0.1:1/"\n'
+)
 VENVS = ROOT / ".venv-peers"
 
 

@@ -2,12 +2,14 @@
 
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 
 from bench import names, report, traffic
 from bench.figures import Figures, Goal, alternated, percentile, ratio_by_round
 from bench.goals import goals
+from bench.sections import SECTIONS
 
 
 def test_the_same_seed_gives_the_same_messages_and_another_seed_others():
@@ -151,3 +153,10 @@ def test_the_page_gets_the_report_between_its_markers_and_nothing_else_changes()
     for broken in ("nothing", f"{report.END} {report.BEGIN}", report.BEGIN):
         with pytest.raises(ValueError, match="no <!-- bench"):
             report.spliced(broken, "new")
+
+
+def test_the_page_names_every_section_and_has_a_place_for_the_result():
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    (line,) = [line for line in page.splitlines() if "ONLY=" in line]
+    assert line.split("some sections: ")[1].split() == list(SECTIONS)
+    assert "result" in report.spliced(page, "result")

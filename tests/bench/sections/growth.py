@@ -83,13 +83,17 @@ def _spread(options: Options, exchange: Exchange, fleet: Fleet, tags: list[str])
     pids = [ours(names.OURS, tag, fleet).pid for tag in tags]
     seconds = QUICK_FLEET_SECONDS if options.quick else FLEET_SECONDS
     load = {"rate": FLEET_RATE, "burst": 1, "count": FLEET_RATE * seconds}
-    costs = []
+    costs, before_ns = [], cpu_ns(*pids)
+    time.sleep(seconds)
+    idle_percent = (cpu_ns(*pids) - before_ns) / 1e7 / seconds / len(tags)
     for _ in range(options.rounds):
         before_ns = cpu_ns(*pids)
         told = exchange.go(tags, options.traffic, **load)
         time.sleep(SETTLE_S)
         costs.append((cpu_ns(*pids) - before_ns) / told["sent"] / 1000)
     memory = statistics.median(memory_mib(pid) for pid in pids)
-    column = f"{len(tags)} connections"
+    column = str(len(tags))
     options.figures.add(names.BY_CONNECTIONS, column, "CPU per message, µs", costs)
+    idle = "an idle worker's share of a core, %"
+    options.figures.add(names.BY_CONNECTIONS, column, idle, [idle_percent])
     options.figures.add(names.BY_CONNECTIONS, column, "memory per worker, MiB", [memory])

@@ -10,7 +10,8 @@ from bench.figures import alternated
 from bench.goals import HOT_LOADS
 from bench.options import Options, accepts, certificates, has_library
 
-FULL_JOURNAL = "64MiB"
+FULL_JOURNAL = "64MiB"  # of the one whose subscriber repairs
+OURS = (names.OURS, names.OURS_QUIET, names.OURS_SUBSCRIBER, names.OURS_WEBSOCKETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +52,21 @@ def run_throughput(options: Options) -> None:
     with certificates(options.subfolder()) as files:
         for scheme, title in names.SCHEMES.items():
             tls = scheme == "wss"
-            with _field(options, files if tls else None, few=options.quick) as field:
+            with _field(options, files if tls else None, few=options.quick, repaired=True) as field:
                 _rates(options, field, title)
-                _after_repair(options, field, title)
 
 
-def _field(options: Options, files, *, few: bool = False) -> Field:
-    """Return everybody, or those whom the goals name."""
+def _field(options: Options, files, *, few: bool = False, repaired: bool = False) -> Field:
+    """Return everybody, or of the peers those whom the goals name; with ours that repairs."""
     wanted_peers = (names.FLOOR, names.BY_HAND) if few else None
     field = Field(options, files)
     with contextlib.ExitStack() as undo:
         undo.push(field)
-        wanted = {
-            names.OURS: ("a", {"journal": FULL_JOURNAL}),
-            names.OURS_QUIET: ("q", {}),
-        }
+        wanted = {names.OURS: ("a", {}), names.OURS_QUIET: ("q", {})}
+        if repaired and has_library() and has_journal():
+            wanted[names.OURS_SUBSCRIBER] = ("b", {"journal": FULL_JOURNAL})
+        elif repaired:
+            field.absent[names.OURS_SUBSCRIBER] = "not available"
         if accepts('engine = "picows"\n'):
             wanted[names.OURS_WEBSOCKETS] = ("w", {"engine": "websockets"})
         field.add_fleet(wanted)
@@ -94,7 +95,7 @@ def _in_turns(options: Options, field: Field, load: Load) -> dict[str, list[Run]
 
 def _write(options: Options, field: Field, table: str, column: str, found: dict, value) -> None:
     note = "" if has_journal() else "no journal yet"
-    for name in [names.OURS, names.OURS_QUIET, names.OURS_WEBSOCKETS, *(p[0] for p in PROGRAMS)]:
+    for name in [*OURS, *(program[0] for program in PROGRAMS)]:
         if name in found:
             values = [value(run) for run in found[name]]
             is_ours = name.startswith(names.OURS)
@@ -120,20 +121,3 @@ def _losses(options: Options, field: Field, column: str, table: str) -> None:
     for name, contender in field.contenders.items():
         if contender.lost and name not in field.absent:
             options.figures.add(table, column, name, contender.lost)
-
-
-def _after_repair(options: Options, field: Field, column: str) -> None:
-    """The same once more with the subscriber that repairs from the journal."""
-    if not (has_library() and has_journal()):
-        options.figures.add(names.RATE, column, names.OURS_SUBSCRIBER, (), "not available")
-        return
-    contender = field.contenders[names.OURS]
-    field.listen_by(contender, "library")
-    contender.lost.clear()
-    arguments = BLAST.arguments(options.quick)
-    rates = [
-        contender.run(field.exchange, options.traffic, **arguments).rate
-        for _ in range(options.rounds)
-    ]
-    options.figures.add(names.RATE, column, names.OURS_SUBSCRIBER, rates)
-    options.figures.add(names.RATE_LOST, column, names.OURS_SUBSCRIBER, contender.lost)

@@ -23,13 +23,10 @@ def run(options: Options) -> None:
             wanted[names.OURS_FOLLOWER] = ("f", {})
             if has_library():
                 wanted[names.OURS_SUBSCRIBER] = ("l", {})
-        field.add_fleet(wanted, listen=False)
-        field.listen(field.contenders[names.OURS], "data.a")
-        for name, kind in ((names.OURS_FOLLOWER, "follow"), (names.OURS_SUBSCRIBER, "library")):
-            if name in wanted:
-                field.listen_by(field.contenders[name], kind)
-            else:
+        for name in (names.OURS_FOLLOWER, names.OURS_SUBSCRIBER):
+            if name not in wanted:
                 field.absent[name] = "not available"
+        field.add_fleet(wanted)
         field.add_peers((names.FLOOR, names.BY_HAND))
         for rate in RATES:
             _at_rate(options, field, rate)
