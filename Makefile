@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
+QUIETLY := install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test style types contracts unit system bench autobahn clean
@@ -9,8 +11,8 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo   a fleet of 8 connections against the embedded exchange; Ctrl-C ends it"
 	@echo "make test   formatting, lint, types, import contracts, unit and system tests"
-	@echo "make bench  the measurements of docs/performance.md"
 	@echo "make autobahn  the Autobahn test suite on both engines; needs docker"
+	@echo "make bench  the measurements of docs/performance.md; QUICK=1 for a short run"
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,12 +46,32 @@ unit: $(VENV)/.test
 system: $(VENV)/.test
 	$(BIN)/pytest tests/system -q
 
-bench: $(VENV)/.test
-	PYTHONPATH=tests/support $(BIN)/python tests/bench/measure.py
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	@touch $@
+
+# Peers live apart from ours: supervisord owns an import package called supervisor, too. What cannot be
+# installed is told in the table as not installed.
+$(PEERS)/.made:
+	for venv in clients supervisord circus; do $(PYTHON) -m venv $(PEERS)/$$venv || exit 1; done
+	-$(PEERS)/clients/bin/pip $(QUIETLY) 'websockets>=15.0' 'uvloop>=0.21' 'pyzmq>=26.0'
+	-$(PEERS)/clients/bin/pip $(QUIETLY) 'picows>=1.8'
+	-$(PEERS)/clients/bin/pip $(QUIETLY) 'aiohttp>=3.9'
+	-$(PEERS)/clients/bin/pip $(QUIETLY) 'jetsocket>=0.1'
+	-$(PEERS)/supervisord/bin/pip $(QUIETLY) 'supervisor>=4.2'
+	-$(PEERS)/circus/bin/pip $(QUIETLY) 'circus>=0.18'
+	@touch $@
+
+# make bench QUICK=1 takes less than 3 minutes; ONLY=hot,latency runs these sections; DOCS=1 writes the
+# result into docs/performance.md; RECORDING=FILE takes its messages instead of seeded ones.
+bench: $(VENV)/.bench $(PEERS)/.made
+	PYTHONPATH=tests:tests/support $(BIN)/python -m bench $(if $(QUICK),--quick) \
+	    $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(RECORDING),--recording $(RECORDING)) $(if $(DOCS),--write-docs)
 
 # tests/autobahn/run.py takes a server that runs elsewhere, too.
 autobahn: $(VENV)/.test
 	PYTHONPATH=tests/support $(BIN)/python tests/autobahn/run.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

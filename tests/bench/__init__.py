@@ -1,0 +1,1 @@
+"""Measurements beside peers: ``make bench``; docs/performance.md says what is measured."""

@@ -1,0 +1,15 @@
+"""Sections: one module each; ``SECTIONS`` has the functions that take their figures down."""
+
+from bench.sections import fleet, growth, heartbeat, hot, latency, matcher, restart, shared_memory
+
+SECTIONS = {
+    "hot": hot.run,
+    "throughput": hot.run_throughput,
+    "latency": latency.run,
+    "heartbeat": heartbeat.run,
+    "matcher": matcher.run,
+    "memory": shared_memory.run,
+    "restart": restart.run,
+    "fleet": fleet.run,
+    "growth": growth.run,
+}
