@@ -1,8 +1,9 @@
 """Journal: the last published frames of a connection, for whoever missed some. The writer's side.
 
-A record is announced by the intent word, stored in one slice, and published by the publish word; a
-reader copies a record and believes it if the intent has not come around to it meanwhile. One thread
-of one process writes: whoever holds the connection's stats segment.
+A record is stored in one slice where the intent word has announced that something will be, and
+published by the publish word; a reader copies a record and believes it if the intent has not come
+around to it meanwhile. One thread of one process writes: whoever holds the connection's stats
+segment. Room for many records is announced at once: a store less for each.
 
 The file outlives its writer. The next incarnation goes on in it: what its predecessor announced and
 did not publish is covered by padding, and those positions are never written again.
@@ -20,6 +21,8 @@ from shm.journal_layout import (
     HEAD,
     JOURNAL_HASH,
     PADDING,
+    RESERVE_BYTES,
+    RESERVE_SHARE,
     SIZE_MAX,
     SIZE_MIN,
     JournalWord,
@@ -51,8 +54,8 @@ class Journal:
     """
     The ring of one connection, locked for life.
 
-    ``append`` keeps one frame. The publisher's hot path does the same by itself for frames of at
-    most ``quick_max`` bytes that end before ``end`` (``worker/publisher.py``): a call less.
+    ``append`` keeps one frame. The hot path (``worker/stream.py``) does the same by itself for
+    frames of at most ``quick_max`` bytes that end before ``quick_end``.
 
     Attributes:
         memory: The file.
@@ -60,21 +63,23 @@ class Journal:
         index: Positions by sequence number modulo ``slots``.
         position: Where the next record begins, counted from the ring's beginning of time.
         at: The same as an offset into ``memory``.
-        end: Offset of the ring's end.
+        quick_end: Offset up to which room is announced.
         size: Bytes of the ring.
 
     """
 
     __slots__ = (
+        "_end",
         "_fence",
         "_frame_max",
+        "_reserve",
         "_segment",
         "_start",
         "at",
-        "end",
         "index",
         "memory",
         "position",
+        "quick_end",
         "quick_max",
         "size",
         "slots",
@@ -89,12 +94,13 @@ class Journal:
         self.words = whole[HEADER_BYTES : HEADER_BYTES + PAGE].cast("q")
         self.index = whole[HEADER_BYTES + PAGE : self._start].cast("q")
         whole.release()
-        self.slots, self.end = index_slots(size), self._start + size
+        self.slots, self._end = index_slots(size), self._start + size
+        self._reserve = min(RESERVE_BYTES, size // RESERVE_SHARE)
         self._frame_max = size // FRAME_SHARE
         self.quick_max = min(self._frame_max, FENCED_BYTES)
         self._fence = threading.Lock()  # its atomic operations order stores, on x86-64
         self.position = self.words[PUBLISH]
-        self.at = self._start + self.position % size
+        self.at = self.quick_end = self._start + self.position % size
 
     @classmethod
     def take_over(
@@ -184,14 +190,15 @@ class Journal:
             return False
         start = self._start + position % self.size
         length, low = HEAD.unpack(self.memory[start : start + HEAD.size])
-        fits = start + HEAD.size + length <= self.end and length <= self._frame_max
+        fits = start + HEAD.size + length <= self._end and length <= self._frame_max
         return fits and bool(low == seq & LOW_HALF)
 
     def _cover_unfinished(self) -> None:
         register_writer()
         unfinished = self.words[INTENT] - self.position
-        if unfinished:  # one record, half there or not at all: it lies in one piece
+        if unfinished:  # one record, half there, and room for others: it lies in one piece
             self._pad(unfinished)
+        self.words[LAST_SEQ] = self.last_seq()
 
     @property
     def path(self) -> Path:
@@ -207,10 +214,12 @@ class Journal:
         """
         Return the newest sequence number kept, 0 if none.
 
-        A writer that was killed may have published one record more than it said.
+        A writer that was killed has published more than it said.
         """
         last = self.words[LAST_SEQ]
-        return last + 1 if self._holds(last + 1) else last
+        while self._holds(last + 1):
+            last += 1
+        return last
 
     def append(self, seq: int, frame: bytes) -> bool:
         """Keep one frame; return whether, for what is over a quarter of the ring is not kept."""
@@ -218,12 +227,12 @@ class Journal:
         if length > self._frame_max:
             self.words[SKIPPED] += 1
             return False
-        if self.at + HEAD.size + length > self.end:
-            self._pad(self.end - self.at)
+        if self.at + HEAD.size + length > self._end:
+            self._pad(self._end - self.at)
         position, at = self.position, self.at
         # Its head and what fills it up to eight bytes.
         following = position + (length + 15 & -8)
-        self.words[INTENT] = following
+        self._announce(following)
         if length > FENCED_BYTES:
             with self._fence:
                 pass
@@ -233,15 +242,30 @@ class Journal:
         self.words[LAST_SEQ] = seq
         return True
 
+    def _announce(self, following: int) -> None:
+        """Announce a record that ends at a position, and some room behind it."""
+        lap_ends = self.position - self.at + self._end
+        announced = min(following + self._reserve, lap_ends)
+        if announced > self.words[INTENT]:  # it never goes back
+            self.words[INTENT] = announced
+        self.quick_end = self.at + announced - self.position
+
+    def tell(self, seq: int) -> None:
+        """Show the newest sequence number, at the least once in ``UNTOLD_MAX`` records."""
+        self.words[LAST_SEQ] = seq
+
     def _pad(self, length: int) -> None:
         following = self.position + length
-        self.words[INTENT] = following
+        if following > self.words[INTENT]:
+            self.words[INTENT] = following
         if length:
             self.memory[self.at : self.at + HEAD.size] = HEAD.pack(PADDING | length, 0)
         self._publish(following)
 
     def _publish(self, following: int) -> None:
         self.words[PUBLISH] = self.position = following
+        if following % self.size == 0:  # the next lap
+            self.quick_end = self._start
         self.at = self._start + following % self.size
 
     def close(self) -> None:

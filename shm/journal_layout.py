@@ -15,9 +15,9 @@ SIZE_MIN, SIZE_MAX = 64 * 1024, 4 << 30
 class JournalWord(IntEnum):
     """Words of the page behind the header: index of an aligned 8-byte word, a cache line each."""
 
-    INTENT = 0  # position up to which the ring may be half overwritten
+    INTENT = 0  # position up to which the ring may be overwritten already
     PUBLISH = 8  # position up to which records are whole
-    LAST_SEQ = 16  # sequence number of the newest record, stored after PUBLISH
+    LAST_SEQ = 16  # sequence number of a record that is at most UNTOLD_MAX older than the newest
     SKIPPED = 24  # frames too long to be kept
 
 
@@ -26,6 +26,8 @@ class JournalWord(IntEnum):
 HEAD = struct.Struct("<II")
 PADDING = 0x8000_0000
 ALIGN = 8
+UNTOLD_MAX = 1 << 16  # what one read from the exchange can bring
+RESERVE_BYTES, RESERVE_SHARE = 64 * 1024, 16  # announced at once: so much, or a part of the ring
 FRAME_SHARE = 4  # a frame longer than this part of the ring is not kept
 INDEX_BYTES = 128  # of the ring, for each slot of the index
 WORDS_IN_PAGE = PAGE // WORD
@@ -33,7 +35,7 @@ WORDS_IN_PAGE = PAGE // WORD
 JOURNAL_HASH = layout_hash(
     "journal",
     [(word.name, word.value) for word in JournalWord],
-    (HEAD.format, PADDING, ALIGN, INDEX_BYTES),
+    (HEAD.format, PADDING, ALIGN, INDEX_BYTES, UNTOLD_MAX),
 )
 
 

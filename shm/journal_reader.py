@@ -18,6 +18,7 @@ from shm.journal_layout import (
     JOURNAL_HASH,
     PADDING,
     SIZE_MIN,
+    UNTOLD_MAX,
     index_slots,
     journal_bytes,
     ring_offset,
@@ -90,7 +91,10 @@ class JournalReader:
     def last_seq(self) -> int:
         """The newest sequence number kept, 0 if none."""
         self._require_whole()
-        return self._words[LAST_SEQ]
+        last: int = self._words[LAST_SEQ]
+        while self._position_of(last + 1) is not None:  # told later than published
+            last += 1
+        return last
 
     @property
     def first_seq(self) -> int:
@@ -236,8 +240,8 @@ class JournalReader:
 
     def _whole_seq(self, low: int) -> int:
         """Return the sequence number near the newest one whose low half this is."""
-        last = self._words[LAST_SEQ] + 1  # the newest record may be told a moment later
-        return last - ((last - low) & LOW_HALF)
+        newest = self._words[LAST_SEQ] + UNTOLD_MAX  # at the most
+        return newest - ((newest - low) & LOW_HALF)
 
     def _position_of(self, seq: int) -> int | None:
         """Return where a record stands, by the index."""
@@ -255,7 +259,7 @@ class JournalReader:
             head = None if oldest is None else self._head(oldest)
             if head is not None and (seq := self._whole_seq(head[1])) >= first:
                 return oldest if seq <= last else None
-            newest = self._words[LAST_SEQ]
+            newest = self.last_seq
             for seq in range(max(first + 1, newest - self._slots), min(last, newest) + 1):
                 # The first ones were too long to be kept.
                 if (position := self._position_of(seq)) is not None:
@@ -284,7 +288,7 @@ class JournalReader:
         """
         size, publish = self._size, self._words[PUBLISH]
         order_point()
-        newest = self._words[LAST_SEQ] + 1  # at least: what was published before has no higher one
+        newest = self._words[LAST_SEQ] + UNTOLD_MAX  # at least: nothing published has a higher one
         wanted_bytes = min(CHUNK, (last - first + 1) * FRAME_GUESS)
         while position < publish:
             in_one_piece = min(size - position % size, publish - position)

@@ -45,6 +45,9 @@ class ClientOutput:
         self.cause, self.error = "", ""
         self.status: int | None = None
 
+    def read(self) -> None:
+        """All messages of one read were told (Output)."""
+
     def message(self, payload: bytes, is_text: bool, now_ns: int, _wall_ns: int) -> None:
         """Keep it for ``recv``, tell it to handlers; with handlers and no ``recv`` only the one."""
         if self._dispatcher.hears("message"):

@@ -50,6 +50,9 @@ class Output(Protocol):
     def message(self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
         """Data came, as it was sent."""
 
+    def read(self) -> None:
+        """All messages of one read were told."""
+
     def state(self, machine: Session, now_ns: int) -> None:
         """The session may have another state."""
 
@@ -108,7 +111,8 @@ class Connection:
         self._armed_ns: int | None = None
         self._deliver = output.message
         self._looks = self._dialect.always_looks
-        self._beat_ns = 0
+        self._frame_ns = self._data_ns = self._beat_ns = 0  # when the latest came
+        self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
         self._pong_payload = b""
         self._untold_ping: bytes | None = None
         self._manual: dict[bytes, Callable[[int], None]] = {}
@@ -223,8 +227,8 @@ class Connection:
     def _expire(self) -> None:
         self._armed_ns = None  # uvloop's timers have a grain of 1 ms: an early one is armed again
         heard = Heard(
-            frame_ns=self._words[LAST_FRAME_NS],
-            data_ns=self._words[LAST_MESSAGE_NS],
+            frame_ns=self._frame_ns,
+            data_ns=self._data_ns,
             heartbeat_ns=self._beat_ns,
         )
         self._feed(facts.Tick(heard))
@@ -346,16 +350,24 @@ class Connection:
 
     def on_message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
         """A message came: control if the dialect says so, else data. The hot path."""
-        words, counters = self._words, self._counters
-        words[LAST_FRAME_NS] = now_ns
+        self._frame_ns = now_ns
         if self._looks and self._is_control(payload, now_ns):
             if self._spec.publish.control:
                 self._deliver(payload, is_text, now_ns, wall_ns)
             return
-        words[LAST_MESSAGE_NS] = now_ns
-        counters[MESSAGES] += 1
-        counters[BYTES] += len(payload)
+        self._data_ns = now_ns
+        self._messages += 1
+        self._bytes += len(payload)
         self._deliver(payload, is_text, now_ns, wall_ns)
+
+    def on_read(self) -> None:
+        """All frames of one read were told: show what they changed in shared memory."""
+        words, counters = self._words, self._counters
+        words[LAST_FRAME_NS] = self._frame_ns
+        words[LAST_MESSAGE_NS] = self._data_ns
+        counters[MESSAGES] = self._messages
+        counters[BYTES] = self._bytes
+        self._output.read()
 
     def _is_control(self, payload: bytes, now_ns: int) -> bool:
         session = self.session
@@ -398,7 +410,7 @@ class Connection:
 
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
-        self._words[LAST_FRAME_NS] = now_ns
+        self._frame_ns = now_ns
         if self._manual and (answered := self._manual.pop(body, None)) is not None:
             answered(now_ns)
             return
@@ -407,7 +419,7 @@ class Connection:
 
     def on_ping(self, body: bytes, now_ns: int) -> None:
         """A PING frame came and was answered."""
-        self._words[LAST_FRAME_NS] = now_ns
+        self._frame_ns = now_ns
         self._counters[Counter.SERVER_PINGS] += 1
         if self._spec.outbound is not None:
             self._feed(facts.Said(), now_ns)

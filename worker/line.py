@@ -60,6 +60,9 @@ class WireEvents(Protocol):
     def on_ping(self, body: bytes, now_ns: int) -> None:
         """A PING frame came; it is answered already."""
 
+    def on_read(self) -> None:
+        """All frames of one read were told."""
+
     def on_closed(self, ending: Ending) -> None:
         """The socket is gone."""
 

@@ -123,6 +123,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         self._parse, self._room_of = self._parser.buffer_updated, self._parser.get_buffer
         transport.set_protocol(self)
         self._loop.call_soon(self._shut_if_broken)
+        self._loop.call_soon(self._events.on_read)
         self._events.on_opened()
 
     # Receiving -------------------------------------------------------------------------------
@@ -138,6 +139,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read; give the loop its turn if there is more (asyncio)."""
         self._parse(nbytes)
+        self._events.on_read()
         if nbytes == self._room and self._transport is not None:
             self._full_reads += 1
             self._has_more = True

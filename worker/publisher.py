@@ -4,50 +4,30 @@ A message is kept in the journal first, then the head sequence number is stored,
 whatever ends this process, no number is given out twice, and what was sent can be repaired from.
 """
 
-import struct
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import zmq
 
-from shm.journal import INTENT, LAST_SEQ, LOW_HALF, PUBLISH, Journal
-from shm.journal_layout import HEAD
-from shm.layout import Counter, Word
+from shm.journal import Journal
+from shm.layout import Word
 from shm.stats import StatsWriter
 from worker.announcement import Announcement, Origin, event_topic, render
 from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
-from worker.outlet import DONTWAIT, Outlet
+from worker.outlet import Outlet
 from worker.spec import ConnectionSpec
+from worker.stream import Data, make_stream
 
-TEXT, FIRST = int(Flag.TEXT), int(Flag.FIRST_OF_EPOCH)
-SEQ, FRAMES_SKIPPED = int(Word.SEQ), int(Counter.FRAMES_SKIPPED)
-HEAD_BYTES = HEAD.size
-CONSTANT = struct.Struct("<HBBI")  # version, kind, flags, epoch: how the header begins
-VARIABLE = "QQqq"  # seq, topic seq, wall ns, monotonic ns: how it goes on
-assert HEADER.format == CONSTANT.format + VARIABLE
+TEXT, SEQ = int(Flag.TEXT), int(Word.SEQ)
 KEYS_MAX = 10_000
 
 
+@dataclass(slots=True)
 class _Topic:
-    """
-    A topic of data, and all of its frames that does not change.
-
-    ``pack`` makes the journal's head, topic and header in one go.
-    """
-
-    __slots__ = ("binary", "head_bytes", "last_ns", "pack", "seq", "text")
-
-    def __init__(self, topic: str, epoch: int) -> None:
-        prefix = topic_prefix(topic)
-        self.binary, self.text = (
-            prefix + CONSTANT.pack(VERSION, Kind.DATA, flags, epoch) for flags in (0, TEXT)
-        )
-        packer = struct.Struct(f"{HEAD.format}{len(self.text)}s{VARIABLE}")
-        self.pack = packer.pack
-        self.head_bytes = packer.size - HEAD_BYTES
-        self.seq = 0
-        self.last_ns = 0  # when it last had data, CLOCK_MONOTONIC
+    data: Data
+    last_ns: int = 0  # when it last had data, CLOCK_MONOTONIC
 
 
 class Publisher:
@@ -78,9 +58,7 @@ class Publisher:
         self._epoch = stats.epoch
         self._data_topic = f"data.{spec.name}"
         self._state_prefix = topic_prefix(f"state.{spec.name}")
-        self._plain = _Topic(self._data_topic, self._epoch)
         self._keyed: dict[str, _Topic] = {}
-        self._is_first = True
         self._event_seq = 0
         self._event_topics: dict[bytes, int] = {}
         self._state_seqs = 0
@@ -95,73 +73,32 @@ class Publisher:
         self._outlet = Outlet(
             self._context, spec.name, spec.publish, stats, listener, endpoint, self.liveness
         )
+        self._stream = make_stream(stats, journal, self._outlet)
+        self._data = self._stream.on_topic(self._data_topic)
         self._outlet.open(self._state_frame(Kind.HELLO))
 
-    def data(
-        self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int, key: str | None = None
+    @property
+    def data(self) -> Data:
+        """What publishes a message on the connection's topic (``worker/stream.py``)."""
+        return self._data
+
+    def data_of_key(
+        self, key: str, payload: bytes, is_text: bool, now_ns: int, wall_ns: int
     ) -> None:
-        """
-        Publish one message as it was received. The hot path: no call that can be avoided.
-
-        Args:
-            payload: The message's bytes.
-            is_text: Whether it was a text message.
-            now_ns: CLOCK_MONOTONIC when its bytes arrived.
-            wall_ns: CLOCK_REALTIME of the same moment.
-            key: Last part of the topic, if the connection has one.
-
-        """
-        words, journal = self._words, self._journal
-        topic = self._plain
-        if key is not None:
-            topic = self._topic_of(key)
-            topic.last_ns = now_ns
-        seq = words[SEQ] + 1
-        topic.seq = topic_seq = topic.seq + 1
-        length = topic.head_bytes + len(payload)
-        constant = topic.text if is_text else topic.binary
-        if self._is_first:
-            constant = self._first(constant)
-        record = (
-            topic.pack(length, seq & LOW_HALF, constant, seq, topic_seq, wall_ns, now_ns) + payload
-        )
-        if journal is not None:
-            at = journal.at
-            end = at + HEAD_BYTES + length
-            if end > journal.end or length > journal.quick_max:
-                self._counters[FRAMES_SKIPPED] += not journal.append(seq, record[HEAD_BYTES:])
-            else:  # as Journal.append
-                ring, position = journal.words, journal.position
-                following = position + (length + 15 & -8)
-                ring[INTENT] = following
-                journal.memory[at:end] = record
-                journal.index[seq % journal.slots] = position
-                ring[PUBLISH] = journal.position = following
-                journal.at = end + 7 & -8
-                ring[LAST_SEQ] = seq
-        words[SEQ] = seq
-        send = self._outlet.send_data
-        if send is not None:
-            frame = record[HEAD_BYTES:]
-            try:
-                send(frame, DONTWAIT)
-            except zmq.Again:
-                self._outlet.full(frame)
-
-    def _first(self, constant: bytes) -> bytes:
-        """Return how a frame begins with the flag of an epoch's first."""
-        self._is_first = False
-        at = len(constant) - CONSTANT.size
-        version, kind, flags, epoch = CONSTANT.unpack_from(constant, at)
-        return constant[:at] + CONSTANT.pack(version, kind, flags | FIRST, epoch)
-
-    def _topic_of(self, key: str) -> _Topic:
+        """Publish a message on the topic of a key, or on the plain one if there are too many."""
         topic = self._keyed.get(key)
         if topic is None:
             if len(self._keyed) >= KEYS_MAX:
-                return self._plain
-            topic = self._keyed[key] = _Topic(f"{self._data_topic}.{key}", self._epoch)
-        return topic
+                self._data(payload, is_text, now_ns, wall_ns)
+                return
+            topic = _Topic(self._stream.on_topic(f"{self._data_topic}.{key}"))
+            self._keyed[key] = topic
+        topic.last_ns = now_ns
+        topic.data(payload, is_text, now_ns, wall_ns)
+
+    def show(self) -> None:
+        """Make the head sequence number visible: all messages of a read are published."""
+        self._stream.show()
 
     def state(self, state: str, session: int) -> None:
         """Publish a change of state."""
@@ -190,6 +127,7 @@ class Publisher:
         self._outlet.greet(self._state_frame(Kind.HELLO))
 
     def _state_frame(self, kind: Kind) -> bytes:
+        self._stream.show()
         head = self._words[SEQ]
         now_ns = time.monotonic_ns()
         header = HEADER.pack(

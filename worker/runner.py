@@ -85,6 +85,7 @@ class Runner:
         self.state, self.ping, self.pong = self._report.state, self._report.ping, self._report.pong
         self.announce, self.dialect_error = self._report.announce, self._report.dialect_error
         self.message: Callable[[bytes, bool, int, int], None] = self._publisher.data
+        self.read = self._publisher.show
         if spec.publish.key is not None:
             self._dialect = Dialect(spec, pong_matcher)
             self.message = self._message_of_key
@@ -133,7 +134,10 @@ class Runner:
         except DialectError as error:
             self.dialect_error(error)
             key = None
-        self._publisher.data(payload, is_text, now_ns, wall_ns, key)
+        if key is None:
+            self._publisher.data(payload, is_text, now_ns, wall_ns)
+        else:
+            self._publisher.data_of_key(key, payload, is_text, now_ns, wall_ns)
 
     def ended(self, code: Exit) -> None:
         """The connection is closed for good, and so are we."""

@@ -123,6 +123,7 @@ class WebsocketsWire(Line, asyncio.Protocol):
                 self._frame(event, now_ns, wall_ns)
             elif engine.state is State.OPEN or engine.close_sent is not None:
                 self._events.on_opened()
+        self._events.on_read()
         if engine.state is not State.OPEN:
             self._shut_if_over()
 

@@ -79,6 +79,9 @@ class Owner:
     def on_message(self, _is_text, _payload, _now_ns, _wall_ns):
         self.count += 1
 
+    def on_read(self):
+        pass
+
     def on_closed(self, _ending):
         self.closed.set()
 

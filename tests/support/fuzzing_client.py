@@ -30,6 +30,9 @@ class Echo:
     def on_ping(self, body, now_ns):
         pass
 
+    def on_read(self):
+        pass
+
     def on_closed(self, ending):
         self.closed.set()
 

@@ -37,6 +37,9 @@ class Ear:
     def on_ping(self, body, now_ns):
         self.told.append(("ping", body))
 
+    def on_read(self):
+        pass
+
     def on_closed(self, ending):
         assert self.ending is None, "closed twice"
         self.ending = ending

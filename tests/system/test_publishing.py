@@ -186,7 +186,9 @@ def test_a_stalled_subscriber_is_named_repairs_all_and_harms_nobody(tmp_path):
             wait_for(lambda: len(slow(healthy)) >= 4, "its end, on both endpoints")
             told = slow(healthy)
             data = healthy.data()
-        begin, end = (next(e for e in told if ("last" in e["detail"]) is over) for over in (False, True))
+        begin, end = (
+            next(e for e in told if ("last" in e["detail"]) is over) for over in (False, True)
+        )
         assert begin["detail"] == {"first": gap[0], "pids": [pid]}
         assert end["detail"]["first"] == gap[0]
         assert end["detail"]["last"] >= gap[1]

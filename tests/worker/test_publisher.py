@@ -57,7 +57,12 @@ class Bench:
         for number in range(first, last + 1):
             self.stats.counters[Counter.MESSAGES] += 1
             self.stats.counters[Counter.BYTES] += len(payload)
-            self.publisher.data(payload + b"%d" % number, number % 2 == 0, number, number, key)
+            said = payload + b"%d" % number, number % 2 == 0, number, number
+            if key is None:
+                self.publisher.data(*said)
+            else:
+                self.publisher.data_of_key(key, *said)
+        self.publisher.show()
 
     def count(self, counter):
         return self.stats.counters[counter]
@@ -242,14 +247,27 @@ async def test_numbers_go_on_from_whichever_says_more(bench):
     here = bench()
     here.open()
     here.say(1, 7)
-    here.stats.words[Word.SEQ] = 6  # killed between the two
+    here.stats.words[Word.SEQ] = 3  # killed within a read
+    here.journal.tell(3)
     here.close()
     successor = bench(2)
     successor.open(here.listener)
     assert successor.stats.words[Word.SEQ] == 7
-    successor.stats.words[Word.SEQ] = 9  # too long for the journal, or that was lost
-    successor.say(8, 8)
-    assert [(seq, frame.epoch) for seq, frame in kept(here)][-2:] == [(7, 1), (10, 2)]
+    successor.close()
+    third = bench(3)
+    third.stats.words[Word.SEQ] = 9  # too long for the journal, or that was lost
+    third.open(here.listener)
+    third.say(8, 8)
+    assert [(seq, frame.epoch) for seq, frame in kept(here)][-2:] == [(7, 1), (10, 3)]
+
+
+@on_loop
+async def test_without_a_journal_the_head_is_shown_before_each_send(bench):
+    here = bench(journal=0)
+    here.open()
+    for number in range(1, 4):
+        here.publisher.data(b"m", True, 1, 1)
+        assert here.stats.words[Word.SEQ] == number
 
 
 @on_loop

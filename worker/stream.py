@@ -1,0 +1,132 @@
+"""Stream: the hot path of a worker, from a message to its frame in the journal and on its way out.
+
+One function per topic, made once, its variables in cells: a call, two stores into shared memory
+and a send for each message, and nothing looked up that could have been before (``tests/bench``,
+section hot). What need not be shown for each message is shown once a read (``Stream.show``).
+"""
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import zmq
+
+from shm.journal import LOW_HALF, PUBLISH, Journal
+from shm.journal_layout import HEAD
+from shm.layout import Counter, Word
+from shm.stats import StatsWriter
+from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
+
+DONTWAIT = int(zmq.DONTWAIT)
+SEQ, FRAMES_SKIPPED = int(Word.SEQ), int(Counter.FRAMES_SKIPPED)
+HEAD_BYTES = HEAD.size
+CONSTANT = struct.Struct("<HBBI")  # version, kind, flags, epoch: how the header begins
+VARIABLE = "QQqq"  # seq, topic seq, wall ns, monotonic ns: how it goes on
+assert HEADER.format == CONSTANT.format + VARIABLE
+
+Data = Callable[[bytes, bool, int, int], None]
+
+
+class Outlet(Protocol):
+    """Where frames leave; ``worker.outlet.Outlet`` is one."""
+
+    send_data: Callable[[bytes, int], object] | None
+
+    def full(self, frame: bytes) -> None:
+        """Send a frame past a subscriber whose queue is full."""
+
+
+class Stream(NamedTuple):
+    """
+    The data of one connection.
+
+    ``on_topic`` returns the function that publishes messages of a topic: given payload, whether it
+    is text, and when its bytes arrived (CLOCK_MONOTONIC and CLOCK_REALTIME, ns). ``show`` makes the
+    head sequence number visible; call it at the end of each read.
+    """
+
+    on_topic: Callable[[str], Data]
+    show: Callable[[], None]
+
+
+def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> Stream:
+    """
+    Return the stream that goes on from the head word.
+
+    With a journal, a kill within a read leaves the head word behind; the successor reads the last
+    number from the journal. Without one the head word is stored before each send.
+    """
+    words, counters = stats.words, stats.counters
+    seq = words[SEQ]
+    is_first = True
+    at = quick_end = position = quick_max = 0
+    slots = 1
+    if journal is not None:
+        memory, index, slots = journal.memory, journal.index, journal.slots
+        ring, quick_max = journal.words, journal.quick_max
+        at, quick_end, position = journal.at, journal.quick_end, journal.position
+
+    def show() -> None:
+        words[SEQ] = seq
+        if journal is not None:
+            journal.tell(seq)
+
+    def keep(frame: bytes) -> None:
+        """Keep a frame the long way: there is no room announced for it, or it is long."""
+        nonlocal at, quick_end, position
+        if journal is None:
+            words[SEQ] = seq
+            return
+        journal.at, journal.position = at, position
+        if not journal.append(seq, frame):
+            counters[FRAMES_SKIPPED] += 1
+            words[SEQ] = seq  # no record tells of it
+        at, quick_end, position = journal.at, journal.quick_end, journal.position
+
+    def overflow(frame: bytes) -> None:
+        show()
+        outlet.full(frame)
+
+    def on_topic(topic: str) -> Data:
+        prefix = topic_prefix(topic)
+        text, binary, first_text, first_binary = (
+            prefix + CONSTANT.pack(VERSION, Kind.DATA, flags, stats.epoch)
+            for flags in (Flag.TEXT, 0, Flag.TEXT | Flag.FIRST_OF_EPOCH, Flag.FIRST_OF_EPOCH)
+        )
+        # The journal's head, topic and header in one go.
+        packer = struct.Struct(f"{HEAD.format}{len(text)}s{VARIABLE}")
+        pack, head_bytes = packer.pack, packer.size - HEAD_BYTES
+        topic_seq = 0
+
+        def data(payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
+            nonlocal seq, topic_seq, at, position, is_first
+            seq += 1
+            topic_seq += 1
+            length = head_bytes + len(payload)
+            constant = text if is_text else binary
+            if is_first:
+                is_first = False
+                constant = first_text if is_text else first_binary
+            record = (
+                pack(length, seq & LOW_HALF, constant, seq, topic_seq, wall_ns, now_ns) + payload
+            )
+            end = at + HEAD_BYTES + length
+            if end > quick_end or length > quick_max:
+                keep(record[HEAD_BYTES:])
+            else:  # as Journal.append
+                memory[at:end] = record
+                index[seq % slots] = position
+                position += length + 15 & -8
+                ring[PUBLISH] = position
+                at = end + 7 & -8
+            send = outlet.send_data
+            if send is not None:
+                frame = record[HEAD_BYTES:]
+                try:
+                    send(frame, DONTWAIT)
+                except zmq.Again:
+                    overflow(frame)
+
+        return data
+
+    return Stream(on_topic, show)
