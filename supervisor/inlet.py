@@ -84,6 +84,8 @@ class Inlet:
         self._words = WorkerWords(shm_dir, self.connection)
         self._pid = 0  # of the worker heard last
         self._suspicion: Head | None = None
+        self._run: list[Message] = []  # in turn, and not delivered
+        self._delivered: list[Message] = []  # and what the sequencer does not know of yet
         self.heard_ns = time.monotonic_ns()
 
     # Reading ---------------------------------------------------------------------------------
@@ -106,9 +108,9 @@ class Inlet:
     def _read(self, out: deque[Item], budget: int) -> bool:
         recv, topics, connection = self._recv, self._topics, self.connection
         sequencer = self.sequencer
+        self._hand_over(out)  # what an interrupt left
         expected, known_epoch, turns = sequencer.expected, sequencer.epoch, sequencer.turns
-        run: list[Message] = []
-        append = run.append
+        append = self._run.append
         try:
             for _ in range(budget):
                 frame = recv(DONTWAIT)
@@ -147,26 +149,34 @@ class Inlet:
                         turns[topic] = topic_seq + 1
                         append(message)
                         continue
-                    self._hand_over(run, out)
+                    self._hand_over(out)
                     self._take(message, out)
                 else:
-                    self._hand_over(run, out)
+                    self._hand_over(out)
                     self._take_state(head_of(frame, end + 1), out)
                 expected, known_epoch = sequencer.expected, sequencer.epoch
+                append = self._run.append
         except zmq.Again:
             return True
-        finally:  # also of an interrupt: what was read is delivered
-            self._hand_over(run, out)
+        finally:
+            self._hand_over(out)
         return False
 
-    def _hand_over(self, run: list[Message], out: deque[Item]) -> None:
-        """Deliver a run of messages in turn, and forget it."""
-        if not run:
-            return
-        out.extend(run)
-        self.sequencer.accept_run(run)
-        self.counts.received += len(run)
-        run.clear()
+    def _hand_over(self, out: deque[Item]) -> None:
+        """
+        Deliver the run of messages in turn, and have the sequencer know.
+
+        An interrupt comes between two calls of functions, and these three statements are none: it
+        finds a run delivered and noted, or neither. What it leaves is done at the next reading.
+        """
+        run = self._run
+        if run:
+            out += run
+            self._delivered, self._run = run, []
+        if self._delivered:
+            self.sequencer.accept_run(self._delivered)
+            self.counts.received += len(self._delivered)
+            self._delivered = []
 
     def _topic(self, name: bytes) -> str:
         """Return a topic as text, one object for all its messages."""

@@ -123,11 +123,12 @@ def test_the_last_messages_of_a_killed_worker_are_found_without_its_successor(fl
     a = fleet.publishers["a"]
     with Subscriber("small", "a") as subscriber:
         attached(fleet, subscriber, "a")
-        a.change(mute=True)
         a.send(1)
+        assert told(heard(subscriber)) == [1]
+        a.change(mute=True)
         a.send(4, sent=False)
         a.kill()
-        assert told(until(subscriber, lambda item: item.seq == 5)) == [1, "2r", "3r", "4r", "5r"]
+        assert told(until(subscriber, lambda item: item.seq == 5)) == ["2r", "3r", "4r", "5r"]
 
 
 def test_without_a_journal_what_is_lost_is_told(base):
@@ -508,12 +509,13 @@ def test_it_ends_with_the_fleet_if_asked_and_with_all_that_was_published(fleet):
     with Subscriber("small", "a", until_fleet_ends=True) as subscriber:
         attached(fleet, subscriber, "a")
         a.send(3)
+        assert told(heard(subscriber)) == [1, 2, 3]
         a.send(2, sent=False)
         a.kill()
         fleet.clear()
         fleet.registry.close()
         (fleet.shm_dir / "registry").unlink()
-        assert told(subscriber) == [1, 2, 3, "4r", "5r"]
+        assert told(subscriber) == ["4r", "5r"]
 
 
 def test_an_interrupt_costs_at_most_what_was_being_handed_out(fleet):
