@@ -19,6 +19,7 @@ from websockets.uri import parse_uri
 from shm.directory import BUDGET_DIRECTORY
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
+from worker.handshake import header_faults, is_token
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
@@ -30,11 +31,8 @@ EXPANSIONS = {"uuid": "u" * 36, "seq": "9" * 20, "ts_ms": "9" * 20, "ts_s": "9" 
 RESERVED_CONNECTION = "fleet"  # the topic event.fleet is the fleet's own
 RESERVED_FLEET = BUDGET_DIRECTORY  # stands beside the fleets' directories
 PROXY_SCHEMES = ("http", "socks5")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PRINTABLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-_OUR_HEADERS = ("host", "upgrade", "connection")  # and Sec-WebSocket-*
 NUL = "must not hold a NUL character"
 
 
@@ -120,23 +118,10 @@ def _dialling_fault(url: str, host: str) -> str:
 
 
 def _handshake_faults(table: model.ConnectionTable) -> Found:
-    seen: dict[str, str] = {}
-    for name, value in table.headers.items():
-        lower = name.lower()
-        if _TOKEN.fullmatch(name) is None:
-            yield (
-                ("headers", name),
-                "is no name of a header (RFC 9110: letters, digits, !#$%&'*+-.^_`|~)",
-            )
-        elif lower in _OUR_HEADERS or lower.startswith("sec-websocket-"):
-            yield ("headers", name), "is made by the handshake itself; leave it out"
-        elif lower in seen:
-            yield ("headers", name), f"is the same header as {seen[lower]!r}; keep one"
-        seen[lower] = name
-        if isinstance(value, str) and _CONTROL.search(value):
-            yield ("headers", name), "its value must not hold control characters, nor line ends"
+    for header, fault in header_faults(table.headers):
+        yield ("headers", header), fault
     for index, name in enumerate(table.subprotocols):
-        if _TOKEN.fullmatch(name) is None:
+        if not is_token(name):
             yield ("subprotocols", index), "is no name of a subprotocol (RFC 6455 section 4.1)"
 
 

@@ -12,11 +12,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar
 
-import msgspec
-from websockets.exceptions import InvalidURI
-from websockets.uri import parse_uri
-
 from shm.layout import Counter
+from worker import client_arguments as arguments
 from worker import client_events as events
 from worker.client_output import ClientOutput
 from worker.client_stats import Stats
@@ -103,24 +100,26 @@ class WebSocket:
         deserializer: Callable[[str | bytes], Any] | None = None,
         buffer: int = BUFFER,
     ) -> None:
-        try:
-            parse_uri(uri)
-        except InvalidURI as error:
-            raise ValueError(f"uri: {error}") from None
+        arguments.check_uri(uri)
         check_seconds("connect_timeout", connect_timeout)
         check_seconds("close_timeout", close_timeout)
         if engine not in ("auto", "websockets"):
             raise ValueError(f"engine must be auto or websockets, got {engine!r}")
-        if max_message < 1 or buffer < 1:
-            raise ValueError("max_message and buffer must be above zero")
+        arguments.check_count("max_message", max_message)
+        arguments.check_count("buffer", buffer)
+        arguments.check_network(ssl_context, proxy)
+        arguments.check_instance("reconnect", reconnect, bool, "True or False; see backoff")
+        arguments.check_instance("backoff", backoff, BackoffConfig, "a BackoffConfig")
+        if deserializer is not None:
+            arguments.check_instance("deserializer", deserializer, Callable, "a function")  # type: ignore[arg-type]
         config = heartbeat_of(heartbeat)
         self._uri = uri
         self._spec = ConnectionSpec(
             name="client",
             url=uri,
-            subscribe=SubscribeSpec(messages=tuple(_text_of(item) for item in subscribe)),
-            headers=tuple((headers or {}).items()),
-            subprotocols=tuple(subprotocols or ()),
+            subscribe=SubscribeSpec(messages=arguments.messages_of(subscribe)),
+            headers=arguments.headers_of(headers),
+            subprotocols=arguments.subprotocols_of(subprotocols),
             compression=compression,
             proxy=proxy,
             heartbeat=config.spec() if config is not None else None,
@@ -188,7 +187,16 @@ class WebSocket:
 
         Either is waited for no longer than ``close_timeout``; slower handlers go on. A second call,
         or one before ``connect``, does nothing more.
+
+        Args:
+            code: Close code, one that may be sent (RFC 6455 section 7.4).
+            reason: At most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: If code or reason cannot be sent; the connection stays as it is.
+
         """
+        arguments.check_closing(code, reason)
         ear = self._ear
         if self._connection is None:
             ear.ended(Exit.STOPPED)
@@ -228,9 +236,12 @@ class WebSocket:
 
         Raises:
             ConnectionClosed: If the connection has ended for good and every message was taken.
+            NotConnected: If ``connect`` was never called: there would be nothing to wait for.
 
         """
         ear = self._ear
+        if self._connection is None and not ear.closed.is_set():
+            raise NotConnected(self.state)
         ear.has_consumer = True
         while not ear.buffer:
             if ear.closed.is_set():
@@ -258,12 +269,13 @@ class WebSocket:
 
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
+            TypeError: If an object cannot be JSON.
 
         """
         wire = self._connection.wire if self._connection is not None else None
         if wire is None or not self.is_connected:
             raise NotConnected(self.state)
-        payload = data if isinstance(data, bytes) else _text_of(data).encode()
+        payload = data if isinstance(data, bytes) else arguments.text_of(data).encode()
         # One after the other: all who wait would else write at once when the peer reads again.
         async with self._sending:
             await wire.drained()
@@ -286,9 +298,11 @@ class WebSocket:
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
             TimeoutError: If no PONG comes in time.
-            ValueError: If the payload is too long, or that of a ping still unanswered.
+            ValueError: If the payload is no bytes, is too long, or that of a ping still unanswered.
 
         """
+        if payload is not None:
+            arguments.check_instance("payload", payload, bytes, 'bytes, such as b"x"')
         if payload is not None and len(payload) > 125:
             raise ValueError(f"payload: a PING body has at most 125 bytes, got {len(payload)}")
         if payload in self._ear.asked:
@@ -333,6 +347,7 @@ class WebSocket:
             ValueError: If there is no such event; ``worker.client_events`` has them all.
 
         """
+        events.check_name(event)
 
         def add(handler: HandlerT) -> HandlerT:
             self._dispatcher.add(event, handler)
@@ -423,12 +438,6 @@ def connect(uri: str, **options: Any) -> WebSocket:
 
     """
     return WebSocket(uri, **options)
-
-
-def _text_of(item: Data) -> str:
-    if isinstance(item, str):
-        return item
-    return item.decode() if isinstance(item, bytes) else msgspec.json.encode(item).decode()
 
 
 async def _first_of(*waits: Any) -> None:

@@ -169,6 +169,12 @@ _handling: contextvars.ContextVar["Dispatcher | None"] = contextvars.ContextVar(
 )
 
 
+def check_name(name: object) -> None:
+    """Raises ValueError if there is no event of that name."""
+    if name not in NAMES:
+        raise ValueError(f"no event {name!r}; there are {', '.join(sorted(NAMES))}")
+
+
 class Dispatcher:
     """
     Runs handlers.
@@ -195,11 +201,12 @@ class Dispatcher:
         Call ``handler`` for events of that name, after those added before.
 
         Raises:
-            ValueError: If there is no such event.
+            ValueError: If there is no such event, or the handler is no function.
 
         """
-        if name not in NAMES:
-            raise ValueError(f"no event {name!r}; there are {', '.join(sorted(NAMES))}")
+        check_name(name)
+        if not callable(handler):
+            raise ValueError(f"a handler of {name!r} must be a function, got {handler!r}")
         handlers = self._handlers.setdefault(name, [])
         if handler not in handlers:
             handlers.append(handler)

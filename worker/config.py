@@ -232,6 +232,11 @@ def heartbeat_of(wanted: "HeartbeatConfig | float | str | None") -> HeartbeatCon
         return wanted
     if isinstance(wanted, str):
         return HeartbeatConfig.preset(wanted)
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+        raise ValueError(
+            "heartbeat must be a HeartbeatConfig, seconds between pings, a preset's name, or None "
+            f"for no heartbeat; got {wanted!r}"
+        )
     check_seconds("heartbeat", wanted)
     return HeartbeatConfig(interval=wanted, timeout=min(10.0, wanted))
 

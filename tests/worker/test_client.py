@@ -19,11 +19,89 @@ URL = "ws://127.0.0.1:1/"
         ({"engine": "other"}, "engine must be auto or websockets, got 'other'"),
         ({"max_message": 0}, "max_message"),
         ({"buffer": 0}, "buffer"),
+        ({"buffer": "9"}, "buffer must be a whole number above zero, got '9'"),
+        ({"heartbeat": False}, "or None for no heartbeat; got False"),
+        ({"heartbeat": {"interval": 3}}, "must be a HeartbeatConfig, seconds"),
+        ({"backoff": 3}, "backoff must be a BackoffConfig, got 3"),
+        ({"reconnect": 3}, "reconnect must be True or False; see backoff, got 3"),
+        ({"ssl_context": True}, "ssl_context must be an ssl.SSLContext"),
+        ({"deserializer": "json"}, "deserializer must be a function, got 'json'"),
+        ({"proxy": "ftp://u:secret@h:1"}, "proxy: proxy URL has no scheme that is known"),
+        ({"proxy": 5}, "proxy must be text, got int"),
+        ({"headers": ["a"]}, "headers must be a mapping"),
+        ({"headers": {"X": 1}}, "name and value of 'X' must be text"),
+        ({"headers": {"Host": "h"}}, "'Host' is made by the handshake itself; leave it out"),
+        ({"headers": {"X": "a\r\nY: b"}}, "'X' its value must not hold control characters"),
+        ({"headers": {"X": "→"}}, "'X' its value must be Latin-1"),
+        ({"headers": {"X Y": "a"}}, "'X Y' is no name of a header"),
+        ({"headers": {"X": "a", "x": "b"}}, "'x' is the same header as 'X'; keep one"),
+        ({"subprotocols": "mqtt"}, r"a list of names: write \['mqtt'\]"),
+        ({"subprotocols": ["a b"]}, "'a b' is no name of one"),
+        ({"subscribe": '{"op":"x"}'}, "subscribe must be a list of messages: write"),
+        ({"subscribe": {"op": "x"}}, r"write \[{'op': 'x'}\]"),
+        ({"subscribe": ["a", object()]}, "subscribe: message 1 is no text"),
+        ({"subscribe": [b"\xff"]}, "subscribe: message 0 is no text"),
     ],
 )
 def test_impossible_arguments_are_refused_by_name(keys, text):
     with pytest.raises(ValueError, match=text):
         WebSocket(URL, **keys)
+
+
+def test_a_proxy_that_is_refused_is_not_quoted():
+    with pytest.raises(ValueError, match="proxy") as refused:
+        WebSocket(URL, proxy="http://user:secret@")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", [None, "", "http://h/", "h.test/ws", "ws://"])
+def test_what_is_no_uri_is_refused(uri):
+    with pytest.raises(ValueError, match=r"^uri"):
+        WebSocket(uri)
+
+
+def test_an_unknown_event_and_a_handler_that_is_none_are_refused_at_once():
+    ws = WebSocket(URL)
+    with pytest.raises(ValueError, match=r"no event .msg.; there are closed, .*message"):
+        ws.on("msg")
+    with pytest.raises(ValueError, match="a handler of 'message' must be a function, got 3"):
+        ws.add_handler("message", 3)
+
+
+def test_receiving_before_connecting_is_refused_and_not_waited_for():
+    async def act():
+        ws = WebSocket(URL)
+        with pytest.raises(NotConnected, match="idle; call connect"):
+            await ws.recv()
+        with pytest.raises(NotConnected, match="idle"):
+            async for _ in ws:
+                pass
+
+    run(act())
+
+
+@pytest.mark.parametrize(
+    ("closing", "text"),
+    [
+        ((99999, ""), "code must be 1000 or another"),
+        ((1006, ""), "code must be 1000 or another"),
+        (("1000", ""), "code must be 1000 or another"),
+        ((1000, "ä" * 62), "reason has at most 123 bytes, got 124"),
+    ],
+)
+def test_a_close_that_cannot_be_sent_is_refused_and_the_session_goes_on(closing, text):
+    async def act():
+        script = Answering()
+        async with exchange_of(script) as exchange:
+            ws = await client(exchange.url)
+            with pytest.raises(ValueError, match=text):
+                await ws.close(*closing)
+            assert ws.is_connected
+            await ws.close(4001, "x" * 123)
+            assert ws.state == "closed"
+        assert script.closes == [(4001).to_bytes(2, "big") + b"x" * 123]
+
+    run(act())
 
 
 def test_a_client_can_be_made_and_asked_before_there_is_a_loop():
