@@ -402,9 +402,13 @@ class Document(Table):
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of fleet.toml."""
     document = Document.model_json_schema()
-    for table in ("ConnectionKeys", "ConnectionTable"):
-        heartbeat = document["$defs"][table]["properties"]["heartbeat"]
-        heartbeat["anyOf"].append({"type": "number", "exclusiveMinimum": 0})
+    for table in (document, *document["$defs"].values()):
+        for key in table.get("properties", {}).values():
+            if isinstance(key.get("default"), dict):
+                del key["default"]  # of a table: in nanoseconds, which no file is written in
+    for name in ("ConnectionKeys", "ConnectionTable"):
+        heartbeat = document["$defs"][name]["properties"]["heartbeat"]
+        heartbeat["anyOf"] += [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **document,

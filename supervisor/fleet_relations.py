@@ -19,6 +19,7 @@ from websockets.uri import parse_uri
 from shm.directory import BUDGET_DIRECTORY
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
+from worker.dialect import payload_fault, reply_fault
 from worker.handshake import header_faults, is_token
 
 KeyPath = tuple[str | int, ...]
@@ -176,6 +177,9 @@ def _is_proxy(url: str) -> bool:
 
 
 def _matcher_faults(table: model.ConnectionTable) -> Found:
+    for index, rule in enumerate(table.server_ping):
+        if message := reply_fault(rule.reply):
+            yield ("server_ping", index, "reply"), message
     beat, ack = table.server_heartbeat, table.ack
     matchers: list[tuple[KeyPath, model.Matcher | None]] = [
         (("server_ping", index, "match"), rule.match)
@@ -215,6 +219,8 @@ def _subscription_faults(table: model.ConnectionTable) -> Found:
 
 def _heartbeat_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
     application = beat.use_application_ping
+    if beat.payload is not None and (message := payload_fault(beat.payload)):
+        yield "payload", message
     if application and beat.use_ws_ping:
         yield "use_application_ping", "excludes use_ws_ping; set use_ws_ping = false"
     if not application and not beat.use_ws_ping:
@@ -264,7 +270,8 @@ def _frame_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
         if getattr(beat, key) is not None:
             yield (
                 key,
-                "is for application pings; a PING frame's answer is a PONG frame: leave it out",
+                "is for application pings; a PING frame's answer is a PONG frame: leave it out, "
+                "or set use_ws_ping = false and use_application_ping = true",
             )
 
 

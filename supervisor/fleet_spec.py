@@ -56,7 +56,7 @@ def _top(values: list[Any], at: Path) -> Any:
         is_off = value is False and at[-1] in SWITCHES
         if is_off:
             continue
-        if at == ("heartbeat",) and _is_number(value):
+        if at == ("heartbeat",) and _is_duration(value):
             tables.append({"interval": value})
             is_capped = True
         elif isinstance(value, dict) and not _is_one_value(at):
@@ -73,8 +73,8 @@ def _top(values: list[Any], at: Path) -> Any:
     return merged | {"timeout": _capped(merged)} if is_capped else merged
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
 def _is_one_value(at: Path) -> bool:

@@ -165,7 +165,8 @@ class _Reading:
         inner = path[2:]
         if holds(own, inner) or holds(_profile_of(own), inner):
             return path
-        return ("defaults", *inner) if holds(self._raw.get("defaults"), inner) else path
+        # Without [defaults] nothing stands in its place.
+        return ("defaults", *inner) if holds(self._raw.get("defaults", {}), inner) else path
 
     # Merging ---------------------------------------------------------------------------------
 
@@ -210,6 +211,8 @@ class _Reading:
         for path, wanted in misfits.items():
             value = find(merged, path)
             if not isinstance(value, dict):  # of a table, its own faults say more
+                if path[-1:] == ("heartbeat",):  # the merge takes these for its interval
+                    wanted = [*wanted, "its interval (seconds, or text with a unit)"]
                 words = " or ".join(dict.fromkeys(wanted))
                 self._fault(path, f"must be {words}, got {model.shown(value)}")
 

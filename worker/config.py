@@ -11,6 +11,7 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
+from worker.dialect import payload_fault, reply_fault
 from worker.spec import (
     SECOND_NS,
     Decode,
@@ -62,12 +63,13 @@ class HeartbeatConfig:
             comes only without data, so data counts too.
         decode: Compression inside messages, looked through by every matcher: ``none``, ``gzip``,
             ``zlib`` or ``deflate``.
-        max_silence: Seconds without a frame of any kind that mean death; ``None``: for ever.
+        max_silence: Seconds without a frame of any kind that mean death; ``None``: for ever. Above
+            ``interval``, if there are pings.
         data_silence: Seconds without data that make the session stale, and an event.
         first_data_timeout: Seconds from the session's start without any data that mean death.
 
-    With neither kind of ping, one of the last six must be given: ``heartbeat=None`` is nothing at
-    all.
+    With neither kind of ping, a ``server_ping``, a ``server_heartbeat`` or one of the last three
+    must be given: ``heartbeat=None`` is nothing at all.
 
     Raises:
         ValueError: If a value is impossible, or contradicts another; the text names the field.
@@ -98,10 +100,14 @@ class HeartbeatConfig:
                 check_seconds(name, value)
         if self.decode not in tuple(Decode):
             raise ValueError(f"decode must be one of {', '.join(Decode)}, got {self.decode!r}")
-        self.server_pings()
         self.server_beat()
         if not isinstance(self.payload, bytes):
-            raise ValueError(f"payload must be bytes, got {type(self.payload).__name__}")
+            raise ValueError(f"payload must be bytes, such as b'ping', got {self.payload!r}")
+        if fault := payload_fault(self.payload.decode("utf-8", "surrogateescape")):
+            raise ValueError(f"payload {fault}")
+        for rule in self.server_pings():
+            if fault := reply_fault(rule.reply):
+                raise ValueError(f"server_ping: reply {fault}")
         if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
             raise ValueError(f"misses must be a whole number above zero, got {self.misses!r}")
         if self.use_ws_ping and self.use_application_ping:
@@ -113,6 +119,17 @@ class HeartbeatConfig:
         elif not self._listens():
             raise ValueError(
                 "use_ws_ping or use_application_ping must be on; heartbeat=None is off"
+            )
+        if self.use_ws_ping or self.use_application_ping:
+            self._check_silence()
+
+    def _check_silence(self) -> None:
+        longest_gap = max(self.interval, self.first or 0)
+        if self.max_silence is not None and self.max_silence <= longest_gap:
+            raise ValueError(
+                f"max_silence must be above interval and first ({longest_gap:g}), got "
+                f"{self.max_silence:g}: a session with nothing to say but pongs would be killed in "
+                "good health"
             )
 
     def _listens(self) -> bool:
@@ -139,7 +156,10 @@ class HeartbeatConfig:
 
     def _check_frames(self) -> None:
         if self.pong_matcher is not None or self.pong_id is not None:
-            raise ValueError("pong_matcher and pong_id are for application pings; a PONG is known")
+            raise ValueError(
+                "pong_matcher and pong_id are for application pings; a PING frame's answer is a "
+                "PONG frame: leave them out, or set use_ws_ping=False, use_application_ping=True"
+            )
         longest = self.payload.decode("utf-8", "surrogateescape")
         for variable, value in LONGEST.items():
             longest = longest.replace(variable, value)
@@ -173,6 +193,10 @@ class HeartbeatConfig:
 
     def server_pings(self) -> tuple[ServerPing, ...]:
         """Return ``server_ping`` as the machines take it."""
+        if isinstance(self.server_ping, str | Mapping):
+            raise ValueError(
+                f"server_ping must be a list of mappings: write [{self.server_ping!r}]"
+            )
         return tuple(
             ServerPing(match=_rule("server_ping", rule), reply=str(rule["reply"]))
             for rule in self.server_ping
@@ -234,7 +258,7 @@ def heartbeat_of(wanted: "HeartbeatConfig | float | str | None") -> HeartbeatCon
         return HeartbeatConfig.preset(wanted)
     if isinstance(wanted, bool) or not isinstance(wanted, int | float):
         raise ValueError(
-            "heartbeat must be a HeartbeatConfig, seconds between pings, a preset's name, or None "
+            "heartbeat must be seconds between pings, a HeartbeatConfig, a preset's name, or None "
             f"for no heartbeat; got {wanted!r}"
         )
     check_seconds("heartbeat", wanted)
@@ -318,7 +342,9 @@ def _ns_or_0(seconds: float | None) -> int:
 def _has_keys(name: str, rule: Mapping[str, Any], wanted: set[str]) -> bool:
     allowed = wanted | ({"idle_only"} if name == "server_heartbeat" else set())
     if not isinstance(rule, Mapping) or not wanted <= set(rule) <= allowed:
-        raise ValueError(f"{name} must be a mapping with {' and '.join(sorted(wanted))}: {rule!r}")
+        keys = " and ".join(sorted(wanted))
+        also = ", and idle_only if wanted" if name == "server_heartbeat" else ""
+        raise ValueError(f"{name} must be a mapping with {keys}{also}, got {rule!r}")
     return True
 
 

@@ -22,6 +22,8 @@ from worker.spec import ConnectionSpec, Decode, Match, MatchKind
 # wbits of zlib.decompressobj: gzip, zlib and raw deflate framing.
 WINDOW_BITS = {Decode.GZIP: 31, Decode.ZLIB: 15, Decode.DEFLATE: -15}
 _REPLY_FIELD = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
+_ANY_FIELD = re.compile(r"\$\{[^}]*\}?")
+PAYLOAD_FIELDS = ("${seq}", "${ts_s}", "${ts_ms}", "${uuid}")
 KEY_LENGTH_MAX = 64
 OPENING_BYTES_MAX = 64 * 1024  # an answer may list all that was subscribed
 ERROR_BYTES_MAX = 300
@@ -273,6 +275,22 @@ def _compile(match: Match, function: MatchFunction | None) -> _Rule:
             if function is None:
                 raise ValueError(f"the function {match.value} was not given")
             return _Rule(hint, lambda message: function(message.parsed))
+
+
+def payload_fault(payload: str) -> str:
+    """Return what is wrong with the fields of a ping's payload, "" if nothing."""
+    for field in _ANY_FIELD.findall(payload):
+        if field not in PAYLOAD_FIELDS:
+            return f"holds {field}, which is no field; there are {', '.join(PAYLOAD_FIELDS)}"
+    return ""
+
+
+def reply_fault(reply: str) -> str:
+    """Return what is wrong with the fields of a reply to a ping, "" if nothing."""
+    for field in _ANY_FIELD.findall(reply):
+        if _REPLY_FIELD.fullmatch(field) is None:
+            return f"holds {field}, which is no path; write ${{a}} or ${{a.b}}"
+    return ""
 
 
 def _fill_reply(template: str, payload: bytes) -> str:

@@ -21,7 +21,7 @@ URL = "ws://127.0.0.1:1/"
         ({"buffer": 0}, "buffer"),
         ({"buffer": "9"}, "buffer must be a whole number above zero, got '9'"),
         ({"heartbeat": False}, "or None for no heartbeat; got False"),
-        ({"heartbeat": {"interval": 3}}, "must be a HeartbeatConfig, seconds"),
+        ({"heartbeat": {"interval": 3}}, "must be seconds between pings, a HeartbeatConfig"),
         ({"backoff": 3}, "backoff must be a BackoffConfig, got 3"),
         ({"reconnect": 3}, "reconnect must be True or False; see backoff, got 3"),
         ({"ssl_context": True}, "ssl_context must be an ssl.SSLContext"),

@@ -57,3 +57,40 @@ def test_a_backoff_is_what_the_session_takes():
     assert (spec.initial_delay_ns, spec.max_delay_ns, spec.factor) == (5 * 10**8, 4 * 10**9, 3.0)
     assert (spec.stable_after_ns, spec.max_attempts, spec.enabled) == (0, 7, True)
     assert (spec.connect_timeout_ns, spec.close_timeout_ns) == (2_500_000_000, 250_000_000)
+
+
+def test_silence_that_would_kill_a_session_in_good_health_is_refused():
+    with pytest.raises(
+        ValueError, match=r"max_silence must be above interval and first \(30\), got"
+    ):
+        HeartbeatConfig(max_silence=30)
+    with pytest.raises(ValueError, match=r"first \(40\)"):
+        HeartbeatConfig(max_silence=40, first=40)
+    assert HeartbeatConfig(max_silence=31).liveness().max_silence_ns == 31 * 10**9
+    assert HeartbeatConfig(max_silence=1, use_ws_ping=False).spec() is None
+
+
+@pytest.mark.parametrize("field", ["${sq}", "${seq", "${}"])
+def test_a_field_that_no_ping_fills_is_refused(field):
+    with pytest.raises(ValueError, match="which is no field; there are"):
+        application(payload=b"${seq} " + field.encode())
+    with pytest.raises(ValueError, match="which is no field; there are"):
+        HeartbeatConfig(payload=field.encode())
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        ([{"match": "ping", "reply": "${ping"}], "reply holds .*which is no path"),
+        ([{"match": "ping"}], "must be a mapping with match and reply, got"),
+        ({"match": "ping", "reply": "x"}, r"server_ping must be a list of mappings: write \["),
+    ],
+)
+def test_a_ping_of_the_exchange_that_cannot_be_answered_is_refused(rules, text):
+    with pytest.raises(ValueError, match=text):
+        HeartbeatConfig(server_ping=rules)
+
+
+def test_a_matcher_beside_ping_frames_is_told_both_ways_out():
+    with pytest.raises(ValueError, match="leave them out, or set use_ws_ping=False"):
+        HeartbeatConfig(pong_matcher={"text": "pong"})
