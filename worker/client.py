@@ -365,6 +365,10 @@ class WebSocket:
 
     # What there is to know -------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        """Without the URI: it may hold a token."""
+        return f"<WebSocket {self._ear.host} {self.state}>"
+
     @property
     def uri(self) -> str:
         """As given."""
@@ -425,19 +429,7 @@ class WebSocket:
         )
 
 
-def connect(uri: str, **options: Any) -> WebSocket:
-    """
-    Return a client to be entered or awaited: ``async with connect(uri) as ws``.
-
-    Args:
-        uri: As for ``WebSocket``.
-        **options: As for ``WebSocket``.
-
-    Raises:
-        ValueError: As ``WebSocket``.
-
-    """
-    return WebSocket(uri, **options)
+connect = WebSocket  # ``async with connect(uri) as ws``, ``ws = await connect(uri)``
 
 
 async def _first_of(*waits: Any) -> None:

@@ -57,7 +57,7 @@ class Disconnected(Event):
     A session that was up has ended.
 
     ``code`` and ``reason`` are of the peer's close frame, 1006 without one; ``cause`` is a word of
-    ``worker.announcement.Cause``.
+    ``worker.announcement.Cause`` (``stop`` after our own ``close``).
     """
 
     name: ClassVar[str] = "disconnected"
@@ -139,7 +139,12 @@ class Message(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error(Event):
-    """A function of the user's raised: handler, matcher or deserializer. ``where`` says which."""
+    """
+    A function of the user's raised, or a payload was not compressed as ``decode`` says.
+
+    ``where`` is ``pong_matcher`` (any rule, in fact), ``deserializer``, ``decode`` or
+    ``handler of <event>``.
+    """
 
     name: ClassVar[str] = "error"
     error: Exception

@@ -4,9 +4,11 @@ The library's counterpart of ``worker/report.py`` and ``worker/publisher.py``.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from shm.layout import WORDS_IN_PAGE, Counter
 from worker import client_events as events
@@ -17,6 +19,7 @@ from worker.errors import NotConnected
 from worker.exits import Exit
 from worker.session import Session, State
 
+log = logging.getLogger("worker.client")
 ABNORMAL_CLOSURE = 1006  # RFC 6455 section 7.4.1: no close frame came
 
 
@@ -32,6 +35,9 @@ class ClientOutput:
     ) -> None:
         self._dispatcher, self._uri, self._give = dispatcher, uri, give
         self._buffer_max = buffer_max
+        # Of the URI only this is logged: the rest may hold a token.
+        parts = urlsplit(uri)
+        self.host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         self._shown = State.IDLE
         self.words = [0] * WORDS_IN_PAGE
         self.counters = [0] * len(Counter)
@@ -114,19 +120,32 @@ class ClientOutput:
                 events.Disconnected(code=self.code, reason=self.reason, cause=cause)
             )
         if announcement.delay_s is not None:
-            self._dispatcher.emit(
-                events.Reconnecting(
-                    attempt=detail["attempt"] + 1,
-                    delay=announcement.delay_s,
-                    error=self.error or cause,
-                )
-            )
+            self._reconnecting(detail["attempt"] + 1, announcement.delay_s, "up_s" in detail)
+
+    def _reconnecting(self, attempt: int, delay_s: float, was_up: bool) -> None:
+        """Tell what a user who listens to no event would otherwise wait for in silence."""
+        error = self.error or self.cause
+        self._dispatcher.emit(events.Reconnecting(attempt=attempt, delay=delay_s, error=error))
+        log.warning(
+            "%s: %s (%s%s); dial %d in %.3f s",
+            self.host,
+            "lost" if was_up else "cannot connect",
+            self.cause,
+            f": {_harmless(self.error or self.reason)}" if self.error or self.reason else "",
+            attempt,
+            delay_s,
+        )
 
     def dialect_error(self, error: DialectError) -> None:
-        """Count and tell a matcher that raised."""
+        """Count and tell a matcher that raised, or a payload that did not decode; log the first."""
         is_decode = isinstance(error, DecodeError)
-        self.counters[Counter.DECODE_ERRORS if is_decode else Counter.MATCHER_ERRORS] += 1
-        self._dispatcher.emit(events.Error(error=error, where="pong_matcher"))
+        counter = Counter.DECODE_ERRORS if is_decode else Counter.MATCHER_ERRORS
+        where = "decode" if is_decode else "pong_matcher"
+        self.counters[counter] += 1
+        if self.counters[counter] == 1:
+            why = _harmless(str(error))
+            log.warning("%s: %s: %s; more are only counted", self.host, where, why)
+        self._dispatcher.emit(events.Error(error=error, where=where))
 
     def ended(self, _code: Exit) -> None:
         """Tell the end, once."""
@@ -135,3 +154,8 @@ class ClientOutput:
         self.closed.set()
         self.arrived.set()
         self._dispatcher.emit(events.Closed(code=self.code, reason=self.reason))
+
+
+def _harmless(text: str) -> str:
+    """The peer's words may hold what a terminal obeys."""
+    return text.encode("unicode_escape").decode()

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from library import Answering, client, exchange_of, run, until
+from library import Answering, Diary, client, exchange_of, fast, refused_url, run, until
 
+import worker
 from worker import ConnectionFailed, NotConnected, WebSocket, connect
 from worker.errors import ConnectionClosed, WebSocketError
 
@@ -108,6 +109,75 @@ def test_a_client_can_be_made_and_asked_before_there_is_a_loop():
     ws = connect(URL, heartbeat="trading")
     assert (ws.state, ws.is_connected, ws.latency_ms, ws.uri) == ("idle", False, None, URL)
     assert ws.stats().state == "idle"
+
+
+def test_the_package_lists_what_it_gives():
+    assert set(worker.__all__) <= set(dir(worker))
+    assert all(getattr(worker, name) for name in worker.__all__)
+    with pytest.raises(AttributeError, match="Websocket"):
+        _ = worker.Websocket
+
+
+def test_its_repr_tells_host_and_state_and_no_token():
+    ws = WebSocket("wss://user:secret@h.test:444/ws?listenKey=secret")
+    assert repr(ws) == "<WebSocket wss://h.test:444 idle>"
+    assert repr(WebSocket("ws://[::1]:9350/a")) == "<WebSocket ws://[::1]:9350 idle>"
+
+
+def test_dials_that_fail_are_logged_for_those_who_listen_to_no_event(caplog):
+    async def act():
+        url = refused_url()
+        ws = client(f"{url}?token=secret")
+        dial = asyncio.create_task(ws.connect())
+        await until(lambda: len(caplog.records) >= 2)
+        await ws.close()
+        with pytest.raises(ConnectionFailed):
+            await dial
+        assert caplog.records[0].levelname == "WARNING"
+        said = caplog.messages[0]
+        assert said.startswith(f"{url.removesuffix('/ws')}: cannot connect (connect_refused: ")
+        assert "; dial 2 in 0.0" in said
+        assert "secret" not in caplog.text
+
+    run(act())
+
+
+def test_a_lost_session_is_logged_and_what_the_peer_said_cannot_command_a_terminal(caplog):
+    async def act():
+        async def serve(peer):
+            peer.send(8, (1011).to_bytes(2, "big") + b"\x1b[2Jbye")
+            await peer.receive()
+
+        async with exchange_of(serve) as exchange:
+            ws = await client(exchange.url)
+            await until(lambda: "lost (peer_closed" in caplog.text)
+            await ws.close()
+        assert "\x1b" not in caplog.text
+
+    run(act())
+
+
+def test_the_first_time_a_matcher_raises_is_logged(caplog):
+    async def act():
+        script = Answering(answer=lambda text: b"pong")
+        async with exchange_of(script) as exchange:
+            beat = fast(
+                timeout=0.05,
+                payload=b"ping",
+                use_ws_ping=False,
+                use_application_ping=True,
+                pong_matcher=lambda message: message.get("op") == "pong",
+            )
+            ws = client(exchange.url, heartbeat=beat)
+            diary = Diary(ws)
+            await ws.connect()
+            await diary.until("error", 3)
+            await ws.close()
+        said = [line for line in caplog.messages if "pong_matcher" in line]
+        assert len(said) == 1
+        assert "AttributeError: 'str' object has no attribute 'get'" in said[0]
+
+    run(act())
 
 
 def test_awaiting_connects_and_states_follow_the_life():
