@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from supervisor.exchange_spec import DEFAULTS, RATE_MAX
 from worker.spec import Decode
 
 UNITS_NS = {
@@ -377,12 +378,12 @@ class FleetTable(Table):
 class SimulatorTable(Table):
     """An exchange of our own in a process beside the fleet, for demos and tests."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(9350, ge=1, le=65535, description="Port to listen on.")
+    host: str = Field(DEFAULTS.host, min_length=1, description="Address to listen on.")
+    port: int = Field(DEFAULTS.port, ge=1, le=65535, description="Port to listen on.")
     rate: float = Field(
-        20.0, gt=0, le=200_000, description="Messages a second per session.", strict=False
+        DEFAULTS.rate, gt=0, le=RATE_MAX, description="Messages a second per session.", strict=False
     )
-    seed: int = Field(1, ge=0, le=SEED_MAX, description="Of everything random in it.")
+    seed: int = Field(DEFAULTS.seed, ge=0, le=SEED_MAX, description="Of everything random in it.")
     answer_delay: DurationOrZero = _key(0, description="Added to every answer.")
 
 

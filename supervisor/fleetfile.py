@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from supervisor import fleet_model as model
 from supervisor.errors import Fault, FleetFileError
+from supervisor.exchange_spec import SimulatorSpec
 from supervisor.fleet_relations import (
     KeyPath,
     budget_relations,
@@ -33,7 +34,7 @@ from worker.profiles import PROFILES
 from worker.spec import ConnectionSpec
 
 T = TypeVar("T", bound=BaseModel)
-__all__ = ["Fault", "Fleet", "FleetFileError", "SimulatorSpec", "load"]
+__all__ = ["Fault", "Fleet", "FleetFileError", "load"]
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 DIGITS_MAX = 4300  # sys.set_int_max_str_digits
@@ -47,17 +48,6 @@ ARMS = {
     "literal[False]": "false",
 }
 TABLE_WANTED = ("model_type", "model_attributes_type", "dict_type")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatorSpec:
-    """The embedded exchange. ``rate``: messages a second per session."""
-
-    host: str
-    port: int
-    rate: float
-    seed: int
-    answer_delay_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
