@@ -225,7 +225,6 @@ class Session:
     def _subscribe(self, now_ns: int) -> tuple[Action, ...]:
         self._deadline_ns = None
         if self._spec.heartbeat is not None:
-            # From here and not from UP: a long list, paced, may take longer than an exchange waits.
             self.heartbeat = Heartbeat(self._spec.heartbeat, now_ns)
         messages = opening_messages(self.subscription)
         self._said = len(messages)
