@@ -19,6 +19,7 @@ from websockets.uri import parse_uri
 from shm.directory import BUDGET_DIRECTORY
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
+from supervisor.fleet_units import shown
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
@@ -57,7 +58,7 @@ def relations(table: model.ConnectionTable) -> Found:
     if not RING_MIN <= ring <= RING_MAX or ring & (ring - 1):
         yield (
             ("publish", "stats", "ring"),
-            f"must be a power of two of {RING_MIN} to {RING_MAX}, got {model.shown(ring)}",
+            f"must be a power of two of {RING_MIN} to {RING_MAX}, got {shown(ring)}",
         )
 
 
@@ -93,9 +94,9 @@ def _url_faults(url: str) -> Found:
         return
     host = parts.hostname or ""
     if parts.scheme not in ("ws", "wss"):
-        yield ("url",), f"must begin with ws:// or wss://, got {model.shown(url)}"
+        yield ("url",), f"must begin with ws:// or wss://, got {shown(url)}"
     elif not host or port == 0:
-        yield ("url",), f"names no host to connect to, got {model.shown(url)}"
+        yield ("url",), f"names no host to connect to, got {shown(url)}"
     elif parts.fragment:
         yield ("url",), "must not have a fragment (RFC 6455 section 3)"
     elif _PRINTABLE.fullmatch(url) is None:
@@ -115,7 +116,7 @@ def _dialling_fault(url: str, host: str) -> str:
     try:
         host.encode("idna")  # as socket.getaddrinfo does
     except UnicodeError:
-        return f"names a host that can be none, got {model.shown(host)}"
+        return f"names a host that can be none, got {shown(host)}"
     return ""
 
 
@@ -170,14 +171,14 @@ def _network_faults(table: model.ConnectionTable) -> Found:
         except ValueError:
             yield (
                 ("socket", "source_address"),
-                f"must be an IP address of this machine, got {model.shown(address)}",
+                f"must be an IP address of this machine, got {shown(address)}",
             )
     if table.tls.ca is not None and ("\0" in table.tls.ca or not table.tls.ca):
         yield ("tls", "ca"), NUL if table.tls.ca else "must name a file"
     if table.login is not None and not is_function(table.login):
         yield (
             ("login",),
-            f"must be package.module:function, got {model.shown(table.login)}",
+            f"must be package.module:function, got {shown(table.login)}",
         )
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from shm.directory import BUDGET_DIRECTORY, user_directory
 from supervisor import fleet_model as model
+from supervisor.fleet_units import duration_ns
 from supervisor.toml_positions import Path
 from worker.spec import (
     SECOND_NS,
@@ -88,7 +89,7 @@ def _capped(beat: dict[str, Any]) -> Any:
     """Return a heartbeat's timeout, or its interval if that is shorter."""
     timeout = beat.get("timeout", model.HeartbeatTable.model_fields["timeout"].default)
     try:
-        return min(timeout, beat["interval"], key=model.duration_ns)
+        return min(timeout, beat["interval"], key=duration_ns)
     except ValueError:  # told when the shape is checked
         return timeout
 
