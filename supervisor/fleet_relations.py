@@ -6,13 +6,9 @@ Each check yields the path of the key inside its table, and what is wrong with i
 import ipaddress
 import re
 import string
-import warnings
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
-import jmespath
-from jmespath.exceptions import JMESPathError
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
@@ -20,14 +16,12 @@ from shm.directory import BUDGET_DIRECTORY
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
 from supervisor.fleet_units import shown
+from worker.expressions import fault_of
+from worker.heartbeat_rules import PingSettings, contradictions
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
-PING_BODY_MAX = 125  # RFC 6455 section 5.5
 RING_MIN, RING_MAX = 1024, 1 << 20
-NESTED_MAX = 100  # of expressions: a worker walks them by recursion, message by message
-# Longest text of each field of a payload: a UUID, and integers of 64 bits.
-EXPANSIONS = {"uuid": "u" * 36, "seq": "9" * 20, "ts_ms": "9" * 20, "ts_s": "9" * 20}
 RESERVED_CONNECTION = "fleet"  # the topic event.fleet is the fleet's own
 RESERVED_FLEET = BUDGET_DIRECTORY  # stands beside the fleets' directories
 PROXY_SCHEMES = ("http", "socks5")
@@ -205,7 +199,7 @@ def _matcher_faults(table: model.ConnectionTable) -> Found:
         (("publish", "key"), table.publish.key),
     ]
     for path, matcher in matchers:
-        if isinstance(matcher, str) and (message := _jmespath_fault(matcher)):
+        if isinstance(matcher, str) and (message := fault_of(matcher)):
             yield path, message
 
 
@@ -230,58 +224,26 @@ def _subscription_faults(table: model.ConnectionTable) -> Found:
 
 
 def _heartbeat_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
-    application = beat.use_application_ping
-    if application and beat.use_ws_ping:
-        yield "use_application_ping", "excludes use_ws_ping; set use_ws_ping = false"
-    if not application and not beat.use_ws_ping:
+    if not beat.use_application_ping and not beat.use_ws_ping:
         yield "use_ws_ping", "one kind of ping must be on; heartbeat = false turns both off"
-    yield from _application_faults(beat) if application else _frame_faults(beat)
+    yield from contradictions(
+        PingSettings(
+            interval=beat.interval,
+            timeout=beat.timeout,
+            payload=(beat.payload or "").encode(),
+            use_ws_ping=beat.use_ws_ping,
+            use_application_ping=beat.use_application_ping,
+            has_matcher=beat.pong_matcher is not None,
+            pong_id=beat.pong_id,
+            misses=beat.misses,
+        )
+    )
     matcher = beat.pong_matcher
     is_expression = isinstance(matcher, str) and not is_function(matcher)
-    if is_expression and (message := _jmespath_fault(str(matcher))):
+    if is_expression and (message := fault_of(str(matcher))):
         yield "pong_matcher", message
-    if beat.pong_id is not None and (message := _jmespath_fault(beat.pong_id)):
+    if beat.pong_id is not None and (message := fault_of(beat.pong_id)):
         yield "pong_id", message
-
-
-def _application_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
-    if beat.payload is None:
-        yield "payload", "is missing: an application ping must say what to send"
-    if beat.pong_matcher is None:
-        yield "pong_matcher", "is missing: an application ping must know its answer"
-    if beat.pong_id is not None:
-        if beat.payload is not None and "${seq}" not in beat.payload:
-            yield "pong_id", "needs ${seq} in payload: without it there is no number to echo"
-        return
-    if beat.timeout > beat.interval:
-        yield (
-            "timeout",
-            "must not be above interval: without pong_id only one ping can be outstanding",
-        )
-    if beat.misses > 1:
-        yield (
-            "misses",
-            "above 1 needs pong_id: without it a late pong cannot be told from the next ping's",
-        )
-
-
-def _frame_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
-    if beat.payload is not None:
-        longest = len(string.Template(beat.payload).safe_substitute(EXPANSIONS).encode())
-        if longest > PING_BODY_MAX:
-            yield (
-                "payload",
-                f"a PING body has at most {PING_BODY_MAX} bytes, got {longest} with its fields "
-                "at their longest",
-            )
-    if not beat.use_ws_ping:
-        return
-    for key in ("pong_matcher", "pong_id"):
-        if getattr(beat, key) is not None:
-            yield (
-                key,
-                "is for application pings; a PING frame's answer is a PONG frame: leave it out",
-            )
 
 
 def _faults_beside_heartbeat(table: model.ConnectionTable, beat: model.HeartbeatTable) -> Found:
@@ -308,32 +270,3 @@ def _time_faults(table: model.ConnectionTable) -> Found:
             yield (name, "max_delay"), f"must not be below {name}.initial_delay"
         if times.reset_after < times.stable_after:
             yield (name, "reset_after"), f"must not be below {name}.stable_after"
-
-
-def _jmespath_fault(expression: str) -> str:
-    deep = f"is no usable JMESPath expression: nested deeper than {NESTED_MAX}"
-    if sum(map(expression.count, "([{!")) > NESTED_MAX:
-        return deep
-    try:
-        with warnings.catch_warnings():  # an old way to write literals, still understood
-            warnings.simplefilter("ignore", PendingDeprecationWarning)
-            tree: Any = jmespath.compile(expression).parsed
-    except JMESPathError as error:
-        position = getattr(error, "lex_position", None)
-        where = f" at position {position}" if position is not None else ""
-        return f"is no JMESPath expression{where}: {str(error).splitlines()[0]}"
-    except RecursionError:
-        return deep
-    except (ValueError, OverflowError) as error:  # a number of thousands of digits
-        return f"is no JMESPath expression: {error}"
-    return deep if _is_deep(tree) else ""
-
-
-def _is_deep(tree: Any) -> bool:
-    """Return whether walking an expression's tree recurses more than is good for a worker."""
-    level = [tree]
-    for _ in range(NESTED_MAX):
-        level = [child for node in level for child in node["children"] if isinstance(child, dict)]
-        if not level:
-            return False
-    return True

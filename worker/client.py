@@ -29,6 +29,7 @@ from worker.config import (
 from worker.connection import Connection
 from worker.errors import ConnectionClosed, ConnectionFailed, NotConnected
 from worker.exits import Exit
+from worker.ping_payload import BODY_MAX
 from worker.session import SERVING, State
 from worker.spec import MIB, ConnectionSpec, Decode, LimitsSpec, LivenessSpec, SubscribeSpec
 
@@ -289,8 +290,10 @@ class WebSocket:
             ValueError: If the payload is too long, or that of a ping still unanswered.
 
         """
-        if payload is not None and len(payload) > 125:
-            raise ValueError(f"payload: a PING body has at most 125 bytes, got {len(payload)}")
+        if payload is not None and len(payload) > BODY_MAX:
+            raise ValueError(
+                f"payload: a PING body has at most {BODY_MAX} bytes, got {len(payload)}"
+            )
         if payload in self._ear.asked:
             raise ValueError(f"payload: a ping with {payload!r} waits for its answer already")
         if self._connection is None or not self.is_connected:

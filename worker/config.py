@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-
+from worker.expressions import fault_of
+from worker.heartbeat_rules import PingSettings, contradictions
 from worker.spec import (
     SECOND_NS,
     Decode,
@@ -23,10 +22,7 @@ from worker.spec import (
     ServerPing,
 )
 
-PING_BODY_MAX = 125  # RFC 6455 section 5.5
 SECONDS_MAX = 366 * 86400.0
-# Longest values of the variables of a payload.
-LONGEST = {"${uuid}": "u" * 36, "${seq}": "9" * 19, "${ts_ms}": "9" * 16, "${ts_s}": "9" * 13}
 
 PongMatcher = str | Mapping[str, str] | Callable[[Any], object]
 
@@ -104,56 +100,32 @@ class HeartbeatConfig:
             raise ValueError(f"payload must be bytes, got {type(self.payload).__name__}")
         if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
             raise ValueError(f"misses must be a whole number above zero, got {self.misses!r}")
-        if self.use_ws_ping and self.use_application_ping:
-            raise ValueError("use_application_ping excludes use_ws_ping; set use_ws_ping=False")
-        if self.use_application_ping:
-            self._check_application()
-        elif self.use_ws_ping:
-            self._check_frames()
-        elif not self._listens():
+        for name, why in contradictions(self._settings()):
+            raise ValueError(f"{name} {why}")
+        if self.use_application_ping and self.pong_matcher is not None:
+            _match_of(self.pong_matcher)
+            if self.pong_id is not None:
+                _check_expression("pong_id", self.pong_id)
+        if not (self.use_ws_ping or self.use_application_ping or self._listens()):
             raise ValueError(
                 "use_ws_ping or use_application_ping must be on; heartbeat=None is off"
             )
 
+    def _settings(self) -> PingSettings:
+        return PingSettings(
+            interval=self.interval,
+            timeout=self.timeout,
+            payload=self.payload,
+            use_ws_ping=self.use_ws_ping,
+            use_application_ping=self.use_application_ping,
+            has_matcher=self.pong_matcher is not None,
+            pong_id=self.pong_id,
+            misses=self.misses,
+        )
+
     def _listens(self) -> bool:
         clocks = (self.max_silence, self.data_silence, self.first_data_timeout)
         return bool(self.server_ping or self.server_heartbeat or any(clocks))
-
-    def _check_application(self) -> None:
-        if not self.payload:
-            raise ValueError("payload is missing: an application ping must say what to send")
-        if self.pong_matcher is None:
-            raise ValueError("pong_matcher is missing: an application ping must know its answer")
-        _match_of(self.pong_matcher)
-        if self.pong_id is not None:
-            _check_expression("pong_id", self.pong_id)
-            if b"${seq}" not in self.payload:
-                raise ValueError("pong_id needs ${seq} in payload: nothing else is echoed")
-        elif self.timeout > self.interval:
-            raise ValueError(
-                f"timeout must not be above interval ({self.interval:g}) without pong_id, "
-                f"got {self.timeout:g}: answers could not be told apart"
-            )
-        elif self.misses > 1:
-            raise ValueError("misses above 1 need pong_id: a late answer could not be told apart")
-
-    def _check_frames(self) -> None:
-        if self.pong_matcher is not None or self.pong_id is not None:
-            raise ValueError("pong_matcher and pong_id are for application pings; a PONG is known")
-        longest = self.payload.decode("utf-8", "surrogateescape")
-        for variable, value in LONGEST.items():
-            longest = longest.replace(variable, value)
-        length = len(longest.encode("utf-8", "surrogateescape"))
-        if length > PING_BODY_MAX:
-            raise ValueError(
-                f"payload: a PING body has at most {PING_BODY_MAX} bytes (RFC 6455), got {length}"
-            )
-        fixed = self.payload and b"${" not in self.payload
-        if fixed and (self.timeout > self.interval or self.misses > 1):
-            raise ValueError(
-                "timeout above interval, or misses above 1, need pings that differ: "
-                "leave payload out or put ${seq} into it"
-            )
 
     @classmethod
     def preset(cls, name: str) -> "HeartbeatConfig":
@@ -337,11 +309,5 @@ def _match_of(matcher: PongMatcher, name: str = "pong_matcher") -> Match:
 
 
 def _check_expression(name: str, expression: str) -> None:
-    try:
-        jmespath.compile(expression)
-    except JMESPathError as error:
-        position = getattr(error, "lex_position", None)
-        where = f" at position {position}" if position is not None else ""
-        raise ValueError(
-            f"{name} is no JMESPath expression{where}: {str(error).splitlines()[0]}"
-        ) from None
+    if fault := fault_of(expression):
+        raise ValueError(f"{name} {fault}")

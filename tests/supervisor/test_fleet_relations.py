@@ -245,6 +245,14 @@ def test_several_misses_of_application_pings_need_an_id():
     assert faults(**beat(misses=2)) == {}
 
 
+def test_ping_frames_of_one_payload_cannot_be_told_apart():
+    assert "put ${seq} into it" in only("heartbeat.misses", **beat(payload="x", misses=2))
+    late = {"interval": 10, "timeout": 20}
+    assert "put ${seq} into it" in only("heartbeat.timeout", **beat(payload="x", **late))
+    assert faults(**beat(payload="x${seq}", misses=2, **late)) == {}
+    assert faults(**beat(misses=2, **late)) == {}
+
+
 def test_silence_must_outlast_the_pings():
     for silence in (19, 20):
         message = only("liveness.max_silence", liveness={"max_silence": silence}, **beat())
