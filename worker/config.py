@@ -5,13 +5,14 @@ Checked at construction; durations are float seconds here and integer nanosecond
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.expressions import fault_of
 from worker.heartbeat_rules import PingSettings, contradictions
 from worker.spec import (
     SECOND_NS,
+    ConnectionSpec,
     Decode,
     HeartbeatSpec,
     LivenessSpec,
@@ -94,8 +95,8 @@ class HeartbeatConfig:
                 check_seconds(name, value)
         if self.decode not in tuple(Decode):
             raise ValueError(f"decode must be one of {', '.join(Decode)}, got {self.decode!r}")
-        self.server_pings()
-        self.server_beat()
+        self._server_pings()
+        self._server_heartbeat()
         if not isinstance(self.payload, bytes):
             raise ValueError(f"payload must be bytes, got {type(self.payload).__name__}")
         if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
@@ -143,16 +144,29 @@ class HeartbeatConfig:
         interval, timeout = PRESETS[name]
         return cls(interval=interval, timeout=timeout)
 
-    def server_pings(self) -> tuple[ServerPing, ...]:
-        """Return ``server_ping`` as the machines take it."""
+    def onto(self, spec: ConnectionSpec) -> ConnectionSpec:
+        """Return a connection with this heartbeat and these clocks."""
+        return replace(
+            spec,
+            heartbeat=self._pings(),
+            server_ping=self._server_pings(),
+            server_heartbeat=self._server_heartbeat(),
+            decode=Decode(self.decode),
+            liveness=LivenessSpec(
+                max_silence_ns=_ns_or_0(self.max_silence),
+                data_silence_ns=_ns_or_0(self.data_silence),
+                first_data_timeout_ns=_ns_or_0(self.first_data_timeout),
+            ),
+        )
+
+    def _server_pings(self) -> tuple[ServerPing, ...]:
         return tuple(
             ServerPing(match=_rule("server_ping", rule), reply=str(rule["reply"]))
             for rule in self.server_ping
             if _has_keys("server_ping", rule, {"match", "reply"})
         )
 
-    def server_beat(self) -> ServerHeartbeat | None:
-        """Return ``server_heartbeat`` as the machines take it."""
+    def _server_heartbeat(self) -> ServerHeartbeat | None:
         rule = self.server_heartbeat
         if rule is None or not _has_keys("server_heartbeat", rule, {"match", "max_gap"}):
             return None
@@ -163,16 +177,7 @@ class HeartbeatConfig:
             idle_only=bool(rule.get("idle_only", False)),
         )
 
-    def liveness(self) -> LivenessSpec:
-        """Return the clocks of silence as the machines take them."""
-        return LivenessSpec(
-            max_silence_ns=_ns_or_0(self.max_silence),
-            data_silence_ns=_ns_or_0(self.data_silence),
-            first_data_timeout_ns=_ns_or_0(self.first_data_timeout),
-        )
-
-    def spec(self) -> HeartbeatSpec | None:
-        """Return our own pings as the machines take them, ``None`` if there are none."""
+    def _pings(self) -> HeartbeatSpec | None:
         if not self.use_ws_ping and not self.use_application_ping:
             return None
         first = self.first if self.first is not None else min(1.0, self.interval)

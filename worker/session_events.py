@@ -3,9 +3,15 @@
 Pure. Times in nanoseconds come in, seconds go out: events are read by people and other languages.
 """
 
+from shm.layout import Counter
 from worker.announcement import Announcement, Cause, EventKind
 from worker.session_facts import Lost
 from worker.spec import SECOND_NS
+
+COUNTED_CAUSES: dict[str, tuple[Counter, ...]] = {
+    Cause.PROTOCOL_ERROR: (Counter.PROTOCOL_ERRORS,),
+    Cause.OVERSIZE: (Counter.OVERSIZE,),
+}
 
 
 def up(number: int, attempt: int, peer: str, connect_ns: int) -> Announcement:
@@ -86,3 +92,25 @@ def down(
     delay_s = None if delay_ns is None else delay_ns / SECOND_NS
     cause = our_cause or lost.cause
     return Announcement(kind=EventKind.DOWN, cause=cause, detail=detail, delay_s=delay_s)
+
+
+def late_pong(rtt_ns: int) -> Announcement:
+    """A pong came after its time."""
+    return Announcement(kind=EventKind.LATE_PONG, detail={"rtt_ns": rtt_ns})
+
+
+def counters_of(event: Announcement) -> tuple[Counter, ...]:
+    """Return the counters that an event moves by one."""
+    match event.kind:
+        case EventKind.UP:
+            return (Counter.SESSIONS,)
+        case EventKind.TIMEOUT:
+            return (Counter.TIMEOUTS,)
+        case EventKind.LATE_PONG:
+            return (Counter.LATE_PONGS,)
+        case EventKind.DOWN:
+            never_up = "up_s" not in event.detail and event.cause != Cause.STOP
+            failed = (Counter.CONNECT_FAILURES,) if never_up else ()
+            return failed + COUNTED_CAUSES.get(event.cause, ())
+        case _:
+            return ()

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from library import Answering, Diary, client, exchange_of, fast, run
 
 from worker import HeartbeatConfig, WebSocket
+from worker.config import heartbeat_of
+from worker.spec import ConnectionSpec
 
 URL = "ws://127.0.0.1:1/"
 APPLICATION = {
@@ -18,7 +20,13 @@ APPLICATION = {
     "payload": b"ping",
     "pong_matcher": {"text": "pong"},
 }
+PLAIN = ConnectionSpec(name="x", url=URL, heartbeat=None)
 NUMBERS = st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3))
+
+
+def pings(config):
+    """Return our pings as the machines take them."""
+    return config.onto(PLAIN).heartbeat
 
 
 def test_c1_defaults_are_30_and_10_seconds_an_empty_payload_and_ping_frames():
@@ -163,7 +171,7 @@ def test_c8_contradictions_are_refused_by_the_name_of_the_field(keys, text):
 @given(interval=NUMBERS, timeout=NUMBERS, first=NUMBERS, misses=NUMBERS)
 def test_c8_any_values_make_a_config_with_sound_times_or_a_value_error(**keys):
     try:
-        spec = HeartbeatConfig(**keys).spec()
+        spec = pings(HeartbeatConfig(**keys))
     except ValueError:
         return
     assert spec.interval_ns > 0
@@ -174,7 +182,7 @@ def test_c8_any_values_make_a_config_with_sound_times_or_a_value_error(**keys):
 
 @given(seconds=st.floats(min_value=1e-3, max_value=1e6))
 def test_c9_a_number_is_the_interval_with_a_timeout_that_fits(seconds):
-    spec = WebSocket(URL, heartbeat=seconds)._spec.heartbeat
+    spec = pings(heartbeat_of(seconds))
     assert spec.interval_ns == round(seconds * 1e9)
     assert 0 < spec.timeout_ns <= min(spec.interval_ns, 10_000_000_000)
 

@@ -2,7 +2,14 @@ import pytest
 
 from worker import HeartbeatConfig
 from worker.config import BackoffConfig, heartbeat_of
-from worker.spec import Match, MatchKind
+from worker.spec import ConnectionSpec, Decode, LivenessSpec, Match, MatchKind, ServerPing
+
+PLAIN = ConnectionSpec(name="x", url="ws://h/", heartbeat=None)
+
+
+def pings(config):
+    """Return our pings as the machines take them."""
+    return config.onto(PLAIN).heartbeat
 
 
 def application(**keys):
@@ -11,15 +18,15 @@ def application(**keys):
 
 
 def test_seconds_become_nanoseconds_and_an_empty_payload_none():
-    spec = HeartbeatConfig(interval=0.25, timeout=1e-9, first=2).spec()
+    spec = pings(HeartbeatConfig(interval=0.25, timeout=1e-9, first=2))
     assert (spec.interval_ns, spec.timeout_ns, spec.first_ns) == (250_000_000, 1, 2_000_000_000)
     assert spec.payload is None
-    assert HeartbeatConfig(payload=b"x").spec().payload == b"x"
+    assert pings(HeartbeatConfig(payload=b"x")).payload == b"x"
 
 
 @pytest.mark.parametrize(("interval", "first_ns"), [(30, 10**9), (1, 10**9), (0.2, 2 * 10**8)])
 def test_the_first_ping_leaves_after_a_second_or_an_interval_that_is_shorter(interval, first_ns):
-    assert HeartbeatConfig(interval=interval, timeout=0.1).spec().first_ns == first_ns
+    assert pings(HeartbeatConfig(interval=interval, timeout=0.1)).first_ns == first_ns
 
 
 @pytest.mark.parametrize(
@@ -31,14 +38,32 @@ def test_the_first_ping_leaves_after_a_second_or_an_interval_that_is_shorter(int
     ],
 )
 def test_each_kind_of_matcher_is_what_the_dialect_takes(matcher, match):
-    assert application(pong_matcher=matcher).spec().pong_matcher == match
+    assert pings(application(pong_matcher=matcher)).pong_matcher == match
 
 
 def test_answers_that_can_be_told_apart_may_take_longer_than_the_interval():
-    numbered = application(payload=b"${seq}", pong_id="id", interval=1, timeout=5, misses=3)
-    assert (numbered.spec().misses, numbered.spec().pong_id) == (3, "id")
-    assert HeartbeatConfig(interval=1, timeout=5, misses=3).spec().misses == 3
-    assert HeartbeatConfig(interval=1, timeout=5, payload=b"a${seq}").spec().timeout_ns == 5 * 10**9
+    late = {"interval": 1, "timeout": 5, "misses": 3}
+    numbered = pings(application(payload=b"${seq}", pong_id="id", **late))
+    assert (numbered.misses, numbered.pong_id) == (3, "id")
+    assert pings(HeartbeatConfig(**late)).misses == 3
+    assert pings(HeartbeatConfig(payload=b"a${seq}", **late)).timeout_ns == 5 * 10**9
+
+
+def test_what_the_exchange_does_of_its_own_is_what_the_machines_take():
+    spec = HeartbeatConfig(
+        use_ws_ping=False,
+        decode="gzip",
+        server_ping=[{"match": "ping", "reply": "${ping}"}],
+        server_heartbeat={"match": {"text": "hb"}, "max_gap": 0.5, "idle_only": True},
+        max_silence=3,
+        data_silence=2,
+    ).onto(PLAIN)
+    assert spec.heartbeat is None
+    assert spec.decode is Decode.GZIP
+    match = Match(kind=MatchKind.JMESPATH, value="ping")
+    assert spec.server_ping == (ServerPing(match=match, reply="${ping}"),)
+    assert (spec.server_heartbeat.max_gap_ns, spec.server_heartbeat.idle_only) == (5 * 10**8, True)
+    assert spec.liveness == LivenessSpec(max_silence_ns=3 * 10**9, data_silence_ns=2 * 10**9)
 
 
 def test_what_a_user_may_say_for_a_heartbeat():
