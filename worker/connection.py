@@ -10,6 +10,7 @@ import random
 import ssl
 import time
 import uuid
+from dataclasses import replace
 
 from shm.layout import Counter, Word
 from worker import heartbeat
@@ -189,14 +190,15 @@ class Connection:
         self._logins = logins
         try:
             self.wire = Wire(self._spec, route, self)
-            if self._tls is None:
-                self._tls = tls_context(self._spec)
+            is_secure = route.url.lower().startswith("wss:")  # which a login decides
+            if is_secure and self._tls is None:
+                self._tls = tls_context(replace(self._spec, url=route.url))
         except OSError as error:
             self.on_refused(Cause.TLS, str(error), None)
         except ValueError as error:  # a login's URL
             self.on_refused(Cause.LOGIN_FAILED, str(error), None)
         else:
-            self.wire.open(self._tls if route.url.lower().startswith("wss:") else None)
+            self.wire.open(self._tls if is_secure else None)
 
     def on_postponed(self, delay_ns: int) -> None:
         """The host's connect budget is spent."""

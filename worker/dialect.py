@@ -115,7 +115,6 @@ class Dialect:
             if beat.pong_id is not None:
                 self._pong_id = jmespath.compile(beat.pong_id)
         self._key = jmespath.compile(spec.publish.key) if spec.publish.key else None
-        self.has_key = self._key is not None
         self.has_pong = self._pong is not None
         self.always_looks = bool(self._pings) or self._beat is not None
 
