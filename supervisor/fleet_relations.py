@@ -18,6 +18,7 @@ from supervisor.fleet_spec import is_function
 from supervisor.fleet_units import shown
 from worker.expressions import fault_of
 from worker.heartbeat_rules import PingSettings, contradictions
+from worker.outbox import places_for_pings
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
@@ -255,11 +256,13 @@ def _faults_beside_heartbeat(table: model.ConnectionTable, beat: model.Heartbeat
             "must exceed heartbeat.interval and heartbeat.first: pongs are frames too, and a "
             "session with nothing else to say would be killed in good health",
         )
-    if table.outbound is not None and table.outbound.messages < 2:
-        yield (
-            ("outbound", "messages"),
-            "must be 2 or more beside a heartbeat: one place is kept for pings",
-        )
+    if table.outbound is not None:
+        places = places_for_pings(table.outbound.per, beat.interval)
+        if table.outbound.messages <= places:
+            yield (
+                ("outbound", "messages"),
+                f"must be {places + 1} or more beside this heartbeat, whose pings need {places}",
+            )
 
 
 def _time_faults(table: model.ConnectionTable) -> Found:

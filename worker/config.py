@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.expressions import fault_of
+from worker.expressions import fault_of, hint_of
 from worker.heartbeat_rules import PingSettings, contradictions
 from worker.spec import (
     SECOND_NS,
@@ -305,7 +305,7 @@ def _match_of(matcher: PongMatcher, name: str = "pong_matcher") -> Match:
         return FUNCTION
     if isinstance(matcher, str):
         _check_expression(name, matcher)
-        return Match(kind=MatchKind.JMESPATH, value=matcher)
+        return Match(kind=MatchKind.JMESPATH, value=matcher, hint=hint_of(matcher))
     if isinstance(matcher, Mapping) and set(matcher) == {"text"}:
         return Match(kind=MatchKind.TEXT, value=str(matcher["text"]))
     raise ValueError(

@@ -1,5 +1,9 @@
-"""Expressions: what is wrong with a JMESPath expression, told before it meets a message. Pure."""
+"""Expressions: what can be told of a JMESPath expression before it meets a message.
 
+Pure. What is wrong with it, and what every message that it matches contains.
+"""
+
+import re
 import warnings
 from typing import Any
 
@@ -8,6 +12,11 @@ from jmespath.exceptions import JMESPathError
 
 NESTED_MAX = 100  # a worker walks expressions by recursion, message by message
 TOO_DEEP = f"is no usable JMESPath expression: nested deeper than {NESTED_MAX}"
+
+# Comparisons joined by || of which each names the literal: a payload without it matches none.
+_COMPARISON = re.compile(r"\s*[\w.]+\s*==\s*'([^'\\]+)'\s*")
+_BARE_NAME = re.compile(r"[A-Za-z_]\w*")
+_PLAIN = re.compile(r"[A-Za-z0-9_.: -]+")
 
 
 def fault_of(expression: str) -> str:
@@ -37,3 +46,20 @@ def _is_deep(tree: Any) -> bool:
         if not level:
             return False
     return True
+
+
+def hint_of(expression: str) -> str:
+    """
+    Return a literal that every payload matching an expression contains, or "".
+
+    Known for a bare name (its key must be there) and for comparisons with one and the same quoted
+    literal; plain ASCII only, since JSON may escape anything else.
+    """
+    if _BARE_NAME.fullmatch(expression):
+        return expression
+    found = [_COMPARISON.fullmatch(part) for part in expression.split("||")]
+    literals = {match[1] for match in found if match is not None}
+    if None in found or len(literals) != 1:
+        return ""
+    (literal,) = literals
+    return literal if _PLAIN.fullmatch(literal) else ""

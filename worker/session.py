@@ -13,7 +13,7 @@ from worker.backoff import Backoff
 from worker.dialogue import Dialogue
 from worker.exits import Exit
 from worker.heartbeat import Heartbeat
-from worker.outbox import Outbox
+from worker.outbox import Outbox, places_for_pings
 from worker.session_facts import Action, Announce, CloseWire, Event
 from worker.session_state import OPEN, SERVING, TRANSITIONS, WITH_SOCKET, State
 from worker.silence import Heard, Silence
@@ -52,7 +52,7 @@ class Session:
         self.up_ns = 0
         self._dialogue: Dialogue | None = None  # while the session is open
         self._silence: Silence | None = None
-        self._outbox = Outbox(spec.outbound)  # the exchange counts over sessions
+        self._outbox = _outbox(spec)  # the exchange counts over sessions
         self._deadline_ns: int | None = None
         self._dialed_ns = 0
         self._peer = ""
@@ -338,6 +338,13 @@ class Session:
                 our_error=self._end_error,
             )
         )
+
+
+def _outbox(spec: ConnectionSpec) -> Outbox:
+    if spec.outbound is None:
+        return Outbox(None)
+    interval_ns = 0 if spec.heartbeat is None else spec.heartbeat.interval_ns
+    return Outbox(spec.outbound, places_for_pings(spec.outbound.per_ns, interval_ns))
 
 
 def _closing_of_the_dead(cause: str) -> CloseWire:

@@ -267,6 +267,9 @@ def test_silence_must_outlast_the_pings():
 def test_an_outbound_limit_leaves_a_place_for_pings():
     assert "2 or more" in only("outbound.messages", outbound={"messages": 1})
     assert faults(outbound={"messages": 2}) == {}
+    often = beat(interval=0.25, timeout=0.2)
+    assert "5 or more" in only("outbound.messages", outbound={"messages": 4}, **often)
+    assert faults(outbound={"messages": 5}, **often) == {}
     assert faults(outbound={"messages": 1}, heartbeat=False) == {}
 
 

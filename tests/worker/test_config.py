@@ -33,7 +33,7 @@ def test_the_first_ping_leaves_after_a_second_or_an_interval_that_is_shorter(int
     ("matcher", "match"),
     [
         ({"text": "pong"}, Match(kind=MatchKind.TEXT, value="pong")),
-        ("op == 'pong'", Match(kind=MatchKind.JMESPATH, value="op == 'pong'")),
+        ("op == 'pong'", Match(kind=MatchKind.JMESPATH, value="op == 'pong'", hint="pong")),
         (str.isalpha, Match(kind=MatchKind.CALLABLE, value="given")),
     ],
 )
@@ -60,7 +60,7 @@ def test_what_the_exchange_does_of_its_own_is_what_the_machines_take():
     ).onto(PLAIN)
     assert spec.heartbeat is None
     assert spec.decode is Decode.GZIP
-    match = Match(kind=MatchKind.JMESPATH, value="ping")
+    match = Match(kind=MatchKind.JMESPATH, value="ping", hint="ping")
     assert spec.server_ping == (ServerPing(match=match, reply="${ping}"),)
     assert (spec.server_heartbeat.max_gap_ns, spec.server_heartbeat.idle_only) == (5 * 10**8, True)
     assert spec.liveness == LivenessSpec(max_silence_ns=3 * 10**9, data_silence_ns=2 * 10**9)
