@@ -1,8 +1,7 @@
 """Session: the life of a connection to its exchange, one WebSocket life after another.
 
 Pure. It owns what belongs to the session that is open (dialogue, heartbeat, silence), and decides
-when to dial, subscribe, close, wait and give up. It opens no socket and knows no library: the shell
-is ``worker/connection.py``.
+when to dial, subscribe, close, wait and give up. Its shell is ``worker/connection.py``.
 """
 
 from worker import heartbeat
