@@ -28,6 +28,7 @@ class Ending:
 
 
 def ending_of_dial(error: OSError | ValueError) -> Ending:
+    """Return how a dial ended that got no socket, or no TLS on it."""
     if isinstance(error, socket.gaierror | UnicodeError):
         cause = Cause.DNS
     elif isinstance(error, ssl.SSLError):
@@ -42,6 +43,7 @@ def ending_of_dial(error: OSError | ValueError) -> Ending:
 
 
 def ending_of(engine: ClientProtocol, error: Exception | None) -> Ending:
+    """Return how an open wire ended; ``error`` is the transport's, ``None`` after a FIN."""
     refusal = engine.handshake_exc
     if isinstance(refusal, InvalidStatus):
         status = refusal.response.status_code

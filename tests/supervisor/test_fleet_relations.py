@@ -225,7 +225,7 @@ def test_a_ping_frame_is_measured_at_its_longest(payload, length):
     assert all(f"got {length} " in message for message in found.values())
 
 
-@pytest.mark.parametrize("field", ["${sq}", "${}", "${seq", "${SEQ}", "${seq }"])
+@pytest.mark.parametrize("field", ["${sq}", "${}", "${seq", "${SEQ}", "${seq }", "${seqs"])
 def test_a_field_that_no_ping_fills_is_told_and_not_sent(field):
     for written in (beat, messages):
         found = only("heartbeat.payload", **written(payload=f"${{seq}} {field}"))
@@ -259,6 +259,14 @@ def test_several_misses_of_application_pings_need_an_id():
     assert faults(**beat(misses=2)) == {}
 
 
+def test_ping_frames_of_one_payload_cannot_be_told_apart():
+    assert "put ${seq} into it" in only("heartbeat.misses", **beat(payload="x", misses=2))
+    late = {"interval": 10, "timeout": 20}
+    assert "put ${seq} into it" in only("heartbeat.timeout", **beat(payload="x", **late))
+    assert faults(**beat(payload="x${seq}", misses=2, **late)) == {}
+    assert faults(**beat(misses=2, **late)) == {}
+
+
 def test_silence_must_outlast_the_pings():
     for silence in (19, 20):
         message = only("liveness.max_silence", liveness={"max_silence": silence}, **beat())
@@ -273,6 +281,9 @@ def test_silence_must_outlast_the_pings():
 def test_an_outbound_limit_leaves_a_place_for_pings():
     assert "2 or more" in only("outbound.messages", outbound={"messages": 1})
     assert faults(outbound={"messages": 2}) == {}
+    often = beat(interval=0.25, timeout=0.2)
+    assert "5 or more" in only("outbound.messages", outbound={"messages": 4}, **often)
+    assert faults(outbound={"messages": 5}, **often) == {}
     assert faults(outbound={"messages": 1}, heartbeat=False) == {}
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import Fault
-from supervisor.fleet_model import duration_ns, size_bytes
 from supervisor.fleet_spec import merge
+from supervisor.fleet_units import duration_ns, size_bytes
 from supervisor.fleetfile import FleetFileError, load
 from supervisor.toml_positions import line_numbers
 from worker.profiles import PROFILES
