@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 __all__ = ["Reader", "SegmentError", "attach"]
 
 
-def __getattr__(name: str) -> Any:
-    # Lazy (PEP 562): a worker imports ``shm`` for writing and must not pay for numpy.
-    if name in {"Reader", "attach"}:
-        import shm.reader as reader
+if not TYPE_CHECKING:  # a type checker shall miss what is not there
 
-        return getattr(reader, name)
-    raise AttributeError(f"module 'shm' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Lazy (PEP 562): a worker imports ``shm`` for writing and must not pay for numpy.
+        if name in {"Reader", "attach"}:
+            import shm.reader as reader
+
+            return getattr(reader, name)
+        raise AttributeError(f"module 'shm' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

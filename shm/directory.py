@@ -60,10 +60,13 @@ def find_fleet(fleet: str) -> Path:
         FileNotFoundError: If nobody's readable directory has it.
 
     """
-    for directory in fleet_directories():
+    found = fleet_directories()
+    for directory in found:
         if directory.name == fleet:
             return directory
-    raise FileNotFoundError(f"no fleet {fleet!r} below {base_directory()}/{PREFIX}*")
+    names = ", ".join(sorted({path.name for path in found} - {BUDGET_DIRECTORY})) or "none"
+    where = f"{base_directory()}/{PREFIX}*"
+    raise FileNotFoundError(f"no fleet {fleet!r} below {where}; there are: {names}")
 
 
 def make_private(path: Path) -> None:

@@ -49,7 +49,14 @@ def attach(fleet: str, connection: str) -> "Reader":
         SegmentError: If the file is foreign, cut short, or of another version.
 
     """
-    return Reader(find_fleet(fleet), connection)
+    directory = find_fleet(fleet)
+    try:
+        return Reader(directory, connection)
+    except FileNotFoundError:
+        names = ", ".join(sorted(path.stem for path in directory.glob("*.stats"))) or "none yet"
+        raise FileNotFoundError(
+            f"no segment of connection {connection!r} in {directory}; there are: {names}"
+        ) from None
 
 
 class Reader:

@@ -23,6 +23,7 @@ from supervisor import check as check_verb
 from supervisor import exchange_process, launch, orders, streams, versions
 from supervisor import status as status_verb
 from supervisor.errors import FleetError, VariableRefused
+from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
 from supervisor.fleet_model import schema as fleet_schema
 from supervisor.fleets import find
 
@@ -30,7 +31,6 @@ CONFIGURATION = 5
 INTERRUPTED = 130
 WATCH_S = 1.0
 FAILED = 1
-RATE_MAX = 200_000.0
 ANSWER_DELAY_MAX_S = 86_400.0
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Of these a reader takes what it wants and goes: `supervisor tap | head`.
@@ -290,8 +290,10 @@ def shutdown(wait: WaitOption = 0, fleet: FleetOption = None) -> int:
 
 @verb
 def simulate(
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free.")] = 9350,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = DEFAULTS.host,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0: any free.")
+    ] = DEFAULTS.port,
     rate: Annotated[
         float,
         typer.Option(
@@ -301,8 +303,10 @@ def simulate(
             callback=a_number,
             help="Messages a second per session.",
         ),
-    ] = 20.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 1,
+    ] = DEFAULTS.rate,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of everything random.")
+    ] = DEFAULTS.seed,
     answer_delay: Annotated[
         float,
         typer.Option(
@@ -313,10 +317,12 @@ def simulate(
             callback=a_number,
             help="Added to every answer.",
         ),
-    ] = 0.0,
+    ] = DEFAULTS.answer_delay_s,
 ) -> int:
     """Be an exchange: Binance, Bybit, OKX, Kraken and HTX, with faults on command."""
-    return exchange_process.simulate(host, port, rate, seed, answer_delay)
+    return exchange_process.simulate(
+        SimulatorSpec(host=host, port=port, rate=rate, seed=seed, answer_delay_s=answer_delay)
+    )
 
 
 @verb

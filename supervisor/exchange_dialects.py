@@ -1,15 +1,16 @@
 """What five exchanges say: subscriptions, acknowledgements, pings and market data, as bytes.
 
-Pure but for the seeded generator of prices. Shapes and keepalive follow the exchanges' public
+Prices are of ``exchange_feed``. Shapes and keepalive follow the exchanges' public
 documentation; every data message carries a number that grows by one per session, so that a
 receiver can prove that nothing is missing.
 """
 
 import gzip
-import random
 from dataclasses import dataclass
 
 import msgspec
+
+from supervisor.exchange_feed import Market
 
 encode = msgspec.json.encode
 
@@ -20,35 +21,6 @@ class Message:
 
     payload: bytes
     is_text: bool = True
-
-
-class Market:
-    """A seeded random walk of one instrument: prices and sizes that look like trading."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._price = 60_000.0
-
-    def trade(self) -> tuple[str, str, bool]:
-        """Return price, size and whether the buyer was the maker."""
-        self._price = max(1.0, self._price + self._random.gauss(0, 2))
-        size = self._random.lognormvariate(-4, 1.5)
-        return f"{self._price:.2f}", f"{size:.5f}", self._random.random() < 0.5
-
-    def levels(self, count: int) -> list[list[str]]:
-        """Return changed price levels of a book."""
-        return [
-            [f"{self._price + offset * 0.1:.2f}", f"{self._random.random() * 3:.5f}"]
-            for offset in range(count)
-        ]
-
-    def wants_book(self) -> bool:
-        """Return whether the next message is a book update; one in three is."""
-        return self._random.random() < 1 / 3
-
-    def depth(self) -> int:
-        """Return how many levels a book update changes: mostly few, at times many."""
-        return min(60, 1 + int(self._random.expovariate(1 / 6)))
 
 
 class Exchange:

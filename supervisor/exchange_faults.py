@@ -1,7 +1,9 @@
 """Faults of the simulated exchange: which there are, whom they concern, how long they last."""
 
+import asyncio
 import gzip
 import os
+import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -154,3 +156,10 @@ def spoil(fault: Fault) -> Iterator[bytes]:
         case FaultKind.GZIP_BOMB:
             bomb = gzip.compress(bytes(size), 9)
             yield struct.pack("!BBQ", 0x82, 127, len(bomb)) + bomb
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection with a RST; a plain close might be a FIN."""
+    raw: socket.socket = transport.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # socket(7)
+    transport.abort()

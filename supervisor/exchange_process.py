@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from supervisor.errors import FleetError
-from supervisor.fleetfile import SimulatorSpec
+from supervisor.exchange_spec import SimulatorSpec
 
 log = logging.getLogger("supervisor.exchange_process")
 
@@ -71,10 +71,8 @@ class ExchangeProcess:
         return self
 
     def _start(self) -> None:
-        spec = self._spec
         theirs, self._lifeline = os.pipe()
-        command = _command(spec.host, spec.port, spec.rate, spec.seed, spec.answer_delay_s)
-        command += ["--lifeline", str(theirs)]
+        command = [*_command(self._spec), "--lifeline", str(theirs)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -135,12 +133,12 @@ class ExchangeProcess:
             process.stdout.close()
 
 
-def simulate(host: str, port: int, rate: float, seed: int, answer_delay_s: float) -> int:
+def simulate(spec: SimulatorSpec) -> int:
     """Become the simulated exchange; never returns."""
-    os.execv(sys.executable, _command(host, port, rate, seed, answer_delay_s))
+    os.execv(sys.executable, _command(spec))
 
 
-def _command(host: str, port: int, rate: float, seed: int, answer_delay_s: float) -> list[str]:
+def _command(spec: SimulatorSpec) -> list[str]:
     command = [sys.executable, "-P", "-m", "supervisor.simulator"]
-    command += ["--host", host, "--port", str(port), "--rate", str(rate)]
-    return [*command, "--seed", str(seed), "--answer-delay", str(answer_delay_s)]
+    command += ["--host", spec.host, "--port", str(spec.port), "--rate", str(spec.rate)]
+    return [*command, "--seed", str(spec.seed), "--answer-delay", str(spec.answer_delay_s)]

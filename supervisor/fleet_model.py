@@ -1,119 +1,23 @@
 """The shape of fleet.toml: every key, its type, its default and what it means.
 
 Pydantic checks shape here and the JSON Schema is made from here; relations between keys, merging
-and files are ``supervisor/fleetfile.py``. Durations become nanoseconds and sizes bytes on the way
-in, and stay so.
+and files are ``supervisor/fleetfile.py``, durations and sizes ``supervisor/fleet_units.py``.
 """
 
-import math
-import re
-import reprlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
+from supervisor.exchange_spec import DEFAULTS, RATE_MAX
+from supervisor.fleet_units import UNITS_BYTES, Duration, DurationOrZero, Size, SizeOrZero
 from worker.spec import Decode
 
-UNITS_NS = {
-    "ns": 1,
-    "us": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-    "d": 86400 * 10**9,
-}
-UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6}
-DURATION_NS_MAX = 366 * UNITS_NS["d"]
-_NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
-SHOWN_MAX = 80
 COUNT_MAX = 1_000_000
 MESSAGE_MAX = UNITS_BYTES["GiB"]
 CONTROL_MAX = UNITS_BYTES["MiB"]
 SNDHWM_MAX = 10_000_000
 SEED_MAX = 2**63 - 1
 STATUS_MIN, STATUS_MAX = 100, 4999  # HTTP statuses, and close codes (RFC 6455 section 7.4.2)
-
-
-def shown(value: object) -> str:
-    """Return a value for a message: short, whatever it is."""
-    try:
-        return reprlib.repr(value)[:SHOWN_MAX]
-    except (ValueError, RecursionError):  # repr of an integer of more than 4,300 digits
-        return "a value too long to show"
-
-
-def duration_ns(value: object) -> int:
-    """
-    Return a duration in nanoseconds: seconds as a number, or text such as "250ms".
-
-    Raises:
-        ValueError: If it is neither, not above zero, or longer than a year.
-
-    """
-    wanted = 'a duration above zero: seconds as a number, or "250ms", "20s", "23h"'
-    nanoseconds: float
-    if isinstance(value, str):
-        found = _NUMBER_WITH_UNIT.fullmatch(value)
-        if found is None or found[2] not in UNITS_NS:
-            raise ValueError(f"expected {wanted}, got {shown(value)}")
-        nanoseconds = float(found[1]) * UNITS_NS[found[2]]
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            nanoseconds = value * 1e9
-        except OverflowError:  # an integer beyond any float
-            nanoseconds = math.inf
-    else:
-        raise ValueError(f"expected {wanted}, got {shown(value)}")
-    if not math.isfinite(nanoseconds) or not 0 < nanoseconds <= DURATION_NS_MAX:
-        limit = ", at most 366 days" if nanoseconds > DURATION_NS_MAX else ""
-        raise ValueError(f"expected {wanted}{limit}, got {shown(value)}")
-    return max(1, round(nanoseconds))
-
-
-def duration_or_zero_ns(value: object) -> int:
-    """Return a duration in nanoseconds, 0 allowed."""
-    if not isinstance(value, bool) and isinstance(value, int | float | str) and value in (0, "0"):
-        return 0
-    return duration_ns(value)
-
-
-def size_bytes(value: object) -> int:
-    """
-    Return a size in bytes: a whole number, or text such as "8MiB".
-
-    Raises:
-        ValueError: If it is neither, or not above zero.
-
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    if isinstance(value, str):
-        found = _NUMBER_WITH_UNIT.fullmatch(value)
-        if found is not None and found[2] in UNITS_BYTES:
-            size = float(found[1]) * UNITS_BYTES[found[2]]
-            if math.isfinite(size) and round(size) > 0:
-                return round(size)
-    raise ValueError(
-        f'expected a size above zero: bytes as a whole number, or "8MiB"; got {shown(value)}'
-    )
-
-
-def size_or_zero_bytes(value: object) -> int:
-    """Return a size in bytes, 0 allowed."""
-    if not isinstance(value, bool) and isinstance(value, int | str) and value in (0, "0"):
-        return 0
-    return size_bytes(value)
-
-
-_DURATION_SCHEMA = {"type": ["number", "string"], "description": 'seconds, or "250ms", "20s"'}
-Duration = Annotated[int, BeforeValidator(duration_ns), WithJsonSchema(_DURATION_SCHEMA)]
-DurationOrZero = Annotated[
-    int, BeforeValidator(duration_or_zero_ns), WithJsonSchema(_DURATION_SCHEMA)
-]
-_SIZE_SCHEMA = {"type": ["integer", "string"], "description": 'bytes, or "8MiB"'}
-Size = Annotated[int, BeforeValidator(size_bytes), WithJsonSchema(_SIZE_SCHEMA)]
-SizeOrZero = Annotated[int, BeforeValidator(size_or_zero_bytes), WithJsonSchema(_SIZE_SCHEMA)]
 
 
 def _key(default: str | int, description: str, *, le: int | None = None) -> Any:
@@ -151,7 +55,7 @@ class HeartbeatTable(Table):
     interval: Duration = _key("30s", description="Time between pings.")
     timeout: Duration = _key("10s", description="Time allowed for a pong.")
     first: Duration | None = Field(
-        None, description="First ping after the session is up; default 1 s, or interval if shorter."
+        None, description="First ping after the session opens; default 1 s, or interval if shorter."
     )
     payload: str | None = Field(
         None, description="Body of a ping; may hold ${seq}, ${ts_s}, ${ts_ms}, ${uuid}."
@@ -392,12 +296,12 @@ class FleetTable(Table):
 class SimulatorTable(Table):
     """An exchange of our own in a process beside the fleet, for demos and tests."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(9350, ge=1, le=65535, description="Port to listen on.")
+    host: str = Field(DEFAULTS.host, min_length=1, description="Address to listen on.")
+    port: int = Field(DEFAULTS.port, ge=1, le=65535, description="Port to listen on.")
     rate: float = Field(
-        20.0, gt=0, le=200_000, description="Messages a second per session.", strict=False
+        DEFAULTS.rate, gt=0, le=RATE_MAX, description="Messages a second per session.", strict=False
     )
-    seed: int = Field(1, ge=0, le=SEED_MAX, description="Of everything random in it.")
+    seed: int = Field(DEFAULTS.seed, ge=0, le=SEED_MAX, description="Of everything random in it.")
     answer_delay: DurationOrZero = _key(0, description="Added to every answer.")
 
 
@@ -417,9 +321,13 @@ class Document(Table):
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of fleet.toml."""
     document = Document.model_json_schema()
-    for table in ("ConnectionKeys", "ConnectionTable"):
-        heartbeat = document["$defs"][table]["properties"]["heartbeat"]
-        heartbeat["anyOf"].append({"type": "number", "exclusiveMinimum": 0})
+    for table in (document, *document["$defs"].values()):
+        for key in table.get("properties", {}).values():
+            if isinstance(key.get("default"), dict):
+                del key["default"]  # of a table: in nanoseconds, which no file is written in
+    for name in ("ConnectionKeys", "ConnectionTable"):
+        heartbeat = document["$defs"][name]["properties"]["heartbeat"]
+        heartbeat["anyOf"] += [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **document,

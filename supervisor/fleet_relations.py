@@ -6,13 +6,9 @@ Each check yields the path of the key inside its table, and what is wrong with i
 import ipaddress
 import re
 import string
-import warnings
 from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
-import jmespath
-from jmespath.exceptions import JMESPathError
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
@@ -20,22 +16,21 @@ from shm.directory import BUDGET_DIRECTORY
 from shm.journal_layout import SIZE_MAX, SIZE_MIN
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
+from supervisor.fleet_units import shown
+from worker.dialect import reply_fault
+from worker.expressions import fault_of
+from worker.handshake import header_faults, is_token
+from worker.heartbeat_rules import PingSettings, contradictions, silence_fault
+from worker.outbox import places_for_pings
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
-PING_BODY_MAX = 125  # RFC 6455 section 5.5
 RING_MIN, RING_MAX = 1024, 1 << 20
-NESTED_MAX = 100  # of expressions: a worker walks them by recursion, message by message
-# Longest text of each field of a payload: a UUID, and integers of 64 bits.
-EXPANSIONS = {"uuid": "u" * 36, "seq": "9" * 20, "ts_ms": "9" * 20, "ts_s": "9" * 20}
 RESERVED_CONNECTION = "fleet"  # the topic event.fleet is the fleet's own
 RESERVED_FLEET = BUDGET_DIRECTORY  # stands beside the fleets' directories
 PROXY_SCHEMES = ("http", "socks5")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PRINTABLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-_OUR_HEADERS = ("host", "upgrade", "connection")  # and Sec-WebSocket-*
 NUL = "must not hold a NUL character"
 
 
@@ -58,13 +53,13 @@ def relations(table: model.ConnectionTable) -> Found:
     if journal and not SIZE_MIN <= journal <= SIZE_MAX:
         yield (
             ("publish", "journal", "size"),
-            f"must be 0, or 64KiB to 4GiB, got {model.shown(journal)}",
+            f"must be 0, or 64KiB to 4GiB, got {shown(journal)}",
         )
     ring = table.publish.stats.ring
     if not RING_MIN <= ring <= RING_MAX or ring & (ring - 1):
         yield (
             ("publish", "stats", "ring"),
-            f"must be a power of two of {RING_MIN} to {RING_MAX}, got {model.shown(ring)}",
+            f"must be a power of two of {RING_MIN} to {RING_MAX}, got {shown(ring)}",
         )
 
 
@@ -100,9 +95,9 @@ def _url_faults(url: str) -> Found:
         return
     host = parts.hostname or ""
     if parts.scheme not in ("ws", "wss"):
-        yield ("url",), f"must begin with ws:// or wss://, got {model.shown(url)}"
+        yield ("url",), f"must begin with ws:// or wss://, got {shown(url)}"
     elif not host or port == 0:
-        yield ("url",), f"names no host to connect to, got {model.shown(url)}"
+        yield ("url",), f"names no host to connect to, got {shown(url)}"
     elif parts.fragment:
         yield ("url",), "must not have a fragment (RFC 6455 section 3)"
     elif _PRINTABLE.fullmatch(url) is None:
@@ -122,30 +117,17 @@ def _dialling_fault(url: str, host: str) -> str:
     try:
         host.encode("idna")  # as socket.getaddrinfo does
     except UnicodeError:
-        return f"names a host that can be none, got {model.shown(host)}"
+        return f"names a host that can be none, got {shown(host)}"
     return ""
 
 
 def _handshake_faults(table: model.ConnectionTable) -> Found:
-    seen: dict[str, str] = {}
-    for name, value in table.headers.items():
-        lower = name.lower()
-        if _TOKEN.fullmatch(name) is None:
-            yield (
-                ("headers", name),
-                "is no name of a header (RFC 9110: letters, digits, !#$%&'*+-.^_`|~)",
-            )
-        elif lower in _OUR_HEADERS or lower.startswith("sec-websocket-"):
-            yield ("headers", name), "is made by the handshake itself; leave it out"
-        elif lower in seen:
-            yield ("headers", name), f"is the same header as {seen[lower]!r}; keep one"
-        seen[lower] = name
-        if isinstance(value, str) and _CONTROL.search(value):
-            yield ("headers", name), "its value must not hold control characters, nor line ends"
+    for header, fault in header_faults(table.headers):
+        yield ("headers", header), fault
     if table.engine == "picows" and table.compression:
         yield ("engine",), "picows inflates nothing; set compression = false, or leave engine out"
     for index, name in enumerate(table.subprotocols):
-        if _TOKEN.fullmatch(name) is None:
+        if not is_token(name):
             yield ("subprotocols", index), "is no name of a subprotocol (RFC 6455 section 4.1)"
 
 
@@ -179,14 +161,14 @@ def _network_faults(table: model.ConnectionTable) -> Found:
         except ValueError:
             yield (
                 ("socket", "source_address"),
-                f"must be an IP address of this machine, got {model.shown(address)}",
+                f"must be an IP address of this machine, got {shown(address)}",
             )
     if table.tls.ca is not None and ("\0" in table.tls.ca or not table.tls.ca):
         yield ("tls", "ca"), NUL if table.tls.ca else "must name a file"
     if table.login is not None and not is_function(table.login):
         yield (
             ("login",),
-            f"must be package.module:function, got {model.shown(table.login)}",
+            f"must be package.module:function, got {shown(table.login)}",
         )
 
 
@@ -200,6 +182,9 @@ def _is_proxy(url: str) -> bool:
 
 
 def _matcher_faults(table: model.ConnectionTable) -> Found:
+    for index, rule in enumerate(table.server_ping):
+        if message := reply_fault(rule.reply):
+            yield ("server_ping", index, "reply"), message
     beat, ack = table.server_heartbeat, table.ack
     matchers: list[tuple[KeyPath, model.Matcher | None]] = [
         (("server_ping", index, "match"), rule.match)
@@ -213,7 +198,7 @@ def _matcher_faults(table: model.ConnectionTable) -> Found:
         (("publish", "key"), table.publish.key),
     ]
     for path, matcher in matchers:
-        if isinstance(matcher, str) and (message := _jmespath_fault(matcher)):
+        if isinstance(matcher, str) and (message := fault_of(matcher)):
             yield path, message
 
 
@@ -238,74 +223,39 @@ def _subscription_faults(table: model.ConnectionTable) -> Found:
 
 
 def _heartbeat_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
-    application = beat.use_application_ping
-    if application and beat.use_ws_ping:
-        yield "use_application_ping", "excludes use_ws_ping; set use_ws_ping = false"
-    if not application and not beat.use_ws_ping:
+    if not beat.use_application_ping and not beat.use_ws_ping:
         yield "use_ws_ping", "one kind of ping must be on; heartbeat = false turns both off"
-    yield from _application_faults(beat) if application else _frame_faults(beat)
+    yield from contradictions(
+        PingSettings(
+            interval=beat.interval,
+            timeout=beat.timeout,
+            payload=(beat.payload or "").encode(),
+            use_ws_ping=beat.use_ws_ping,
+            use_application_ping=beat.use_application_ping,
+            has_matcher=beat.pong_matcher is not None,
+            pong_id=beat.pong_id,
+            misses=beat.misses,
+        )
+    )
     matcher = beat.pong_matcher
     is_expression = isinstance(matcher, str) and not is_function(matcher)
-    if is_expression and (message := _jmespath_fault(str(matcher))):
+    if is_expression and (message := fault_of(str(matcher))):
         yield "pong_matcher", message
-    if beat.pong_id is not None and (message := _jmespath_fault(beat.pong_id)):
+    if beat.pong_id is not None and (message := fault_of(beat.pong_id)):
         yield "pong_id", message
-
-
-def _application_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
-    if beat.payload is None:
-        yield "payload", "is missing: an application ping must say what to send"
-    if beat.pong_matcher is None:
-        yield "pong_matcher", "is missing: an application ping must know its answer"
-    if beat.pong_id is not None:
-        if beat.payload is not None and "${seq}" not in beat.payload:
-            yield "pong_id", "needs ${seq} in payload: without it there is no number to echo"
-        return
-    if beat.timeout > beat.interval:
-        yield (
-            "timeout",
-            "must not be above interval: without pong_id only one ping can be outstanding",
-        )
-    if beat.misses > 1:
-        yield (
-            "misses",
-            "above 1 needs pong_id: without it a late pong cannot be told from the next ping's",
-        )
-
-
-def _frame_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
-    if beat.payload is not None:
-        longest = len(string.Template(beat.payload).safe_substitute(EXPANSIONS).encode())
-        if longest > PING_BODY_MAX:
-            yield (
-                "payload",
-                f"a PING body has at most {PING_BODY_MAX} bytes, got {longest} with its fields "
-                "at their longest",
-            )
-    if not beat.use_ws_ping:
-        return
-    for key in ("pong_matcher", "pong_id"):
-        if getattr(beat, key) is not None:
-            yield (
-                key,
-                "is for application pings; a PING frame's answer is a PONG frame: leave it out",
-            )
 
 
 def _faults_beside_heartbeat(table: model.ConnectionTable, beat: model.HeartbeatTable) -> Found:
     silence = table.liveness.max_silence
-    longest_gap = max(beat.interval, beat.first or 0)
-    if silence and silence <= longest_gap:
-        yield (
-            ("liveness", "max_silence"),
-            "must exceed heartbeat.interval and heartbeat.first: pongs are frames too, and a "
-            "session with nothing else to say would be killed in good health",
-        )
-    if table.outbound is not None and table.outbound.messages < 2:
-        yield (
-            ("outbound", "messages"),
-            "must be 2 or more beside a heartbeat: one place is kept for pings",
-        )
+    if silence and (message := silence_fault(silence, beat.interval, beat.first)):
+        yield ("liveness", "max_silence"), message
+    if table.outbound is not None:
+        places = places_for_pings(table.outbound.per, beat.interval)
+        if table.outbound.messages <= places:
+            yield (
+                ("outbound", "messages"),
+                f"must be {places + 1} or more beside this heartbeat, whose pings need {places}",
+            )
 
 
 def _time_faults(table: model.ConnectionTable) -> Found:
@@ -316,32 +266,3 @@ def _time_faults(table: model.ConnectionTable) -> Found:
             yield (name, "max_delay"), f"must not be below {name}.initial_delay"
         if times.reset_after < times.stable_after:
             yield (name, "reset_after"), f"must not be below {name}.stable_after"
-
-
-def _jmespath_fault(expression: str) -> str:
-    deep = f"is no usable JMESPath expression: nested deeper than {NESTED_MAX}"
-    if sum(map(expression.count, "([{!")) > NESTED_MAX:
-        return deep
-    try:
-        with warnings.catch_warnings():  # an old way to write literals, still understood
-            warnings.simplefilter("ignore", PendingDeprecationWarning)
-            tree: Any = jmespath.compile(expression).parsed
-    except JMESPathError as error:
-        position = getattr(error, "lex_position", None)
-        where = f" at position {position}" if position is not None else ""
-        return f"is no JMESPath expression{where}: {str(error).splitlines()[0]}"
-    except RecursionError:
-        return deep
-    except (ValueError, OverflowError) as error:  # a number of thousands of digits
-        return f"is no JMESPath expression: {error}"
-    return deep if _is_deep(tree) else ""
-
-
-def _is_deep(tree: Any) -> bool:
-    """Return whether walking an expression's tree recurses more than is good for a worker."""
-    level = [tree]
-    for _ in range(NESTED_MAX):
-        level = [child for node in level for child in node["children"] if isinstance(child, dict)]
-        if not level:
-            return False
-    return True

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 from shm.directory import BUDGET_DIRECTORY, user_directory
 from shm.journal_layout import whole_pages
 from supervisor import fleet_model as model
+from supervisor.fleet_units import duration_ns
 from supervisor.toml_positions import Path
+from worker.expressions import hint_of
 from worker.spec import (
     SECOND_NS,
     AckSpec,
@@ -38,9 +40,6 @@ SWITCHES = ("heartbeat", "crash_loop")
 # These are one value each, though they may be written as a table.
 MATCHERS = ("pong_matcher", "ready", "match", "error")
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-# Comparisons joined by || of which each names the literal: a payload without it matches none.
-_COMPARISON = re.compile(r"\s*[\w.]+\s*==\s*'([^'\\]+)'\s*")
-_BARE_NAME = re.compile(r"[A-Za-z_]\w*")
 
 
 def merge(levels: list[dict[str, Any]], at: Path = ()) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def _top(values: list[Any], at: Path) -> Any:
         is_off = value is False and at[-1] in SWITCHES
         if is_off:
             continue
-        if at == ("heartbeat",) and _is_number(value):
+        if at == ("heartbeat",) and _is_duration(value):
             tables.append({"interval": value})
             is_capped = True
         elif isinstance(value, dict) and not _is_one_value(at):
@@ -74,8 +73,8 @@ def _top(values: list[Any], at: Path) -> Any:
     return merged | {"timeout": _capped(merged)} if is_capped else merged
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
 def _is_one_value(at: Path) -> bool:
@@ -89,7 +88,7 @@ def _capped(beat: dict[str, Any]) -> Any:
     """Return a heartbeat's timeout, or its interval if that is shorter."""
     timeout = beat.get("timeout", model.HeartbeatTable.model_fields["timeout"].default)
     try:
-        return min(timeout, beat["interval"], key=model.duration_ns)
+        return min(timeout, beat["interval"], key=duration_ns)
     except ValueError:  # told when the shape is checked
         return timeout
 
@@ -240,24 +239,7 @@ def _match(matcher: model.Matcher, *, function_allowed: bool = False) -> Match:
         return Match(kind=MatchKind.TEXT, value=matcher.text)
     if function_allowed and is_function(matcher):
         return Match(kind=MatchKind.CALLABLE, value=matcher)
-    return Match(kind=MatchKind.JMESPATH, value=matcher, hint=hint(matcher))
-
-
-def hint(expression: str) -> str:
-    """
-    Return a literal that every payload matching a JMESPath expression contains, or "".
-
-    Known for a bare name (its key must be there) and for comparisons with one and the same quoted
-    literal; plain ASCII only, since JSON may escape anything else.
-    """
-    if _BARE_NAME.fullmatch(expression):
-        return expression
-    found = [_COMPARISON.fullmatch(part) for part in expression.split("||")]
-    literals = {match[1] for match in found if match is not None}
-    if None in found or len(literals) != 1:
-        return ""
-    (literal,) = literals
-    return literal if re.fullmatch(r"[A-Za-z0-9_.: -]+", literal) else ""
+    return Match(kind=MatchKind.JMESPATH, value=matcher, hint=hint_of(matcher))
 
 
 def _reconnect(table: model.ReconnectTable) -> ReconnectSpec:

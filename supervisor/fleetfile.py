@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from supervisor import fleet_model as model
 from supervisor.errors import Fault, FleetFileError
+from supervisor.exchange_spec import SimulatorSpec
 from supervisor.fleet_relations import (
     KeyPath,
     budget_relations,
@@ -25,7 +25,9 @@ from supervisor.fleet_relations import (
     relations,
     simulator_relations,
 )
+from supervisor.fleet_shape import shape_faults
 from supervisor.fleet_spec import connection_spec, merge
+from supervisor.fleet_units import SHOWN_MAX, shown
 from supervisor.listener import PATH_BYTES_MAX
 from supervisor.toml_positions import dotted, find, holds, line_numbers, line_of
 from worker.endpoints import data_socket
@@ -33,31 +35,10 @@ from worker.profiles import PROFILES
 from worker.spec import ConnectionSpec
 
 T = TypeVar("T", bound=BaseModel)
-__all__ = ["Fault", "Fleet", "FleetFileError", "SimulatorSpec", "load"]
+__all__ = ["Fault", "Fleet", "FleetFileError", "load"]
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 DIGITS_MAX = 4300  # sys.set_int_max_str_digits
-# What pydantic calls the arms of a union, and what an operator calls them.
-ARMS = {
-    "HeartbeatTable": "a table",
-    "CrashLoopTable": "a table",
-    "TextMatch": "a table {text = ...}",
-    "SecretTable": "a table {env = ...}, {file = ...} or {credential = ...}",
-    "str": "text",
-    "literal[False]": "false",
-}
-TABLE_WANTED = ("model_type", "model_attributes_type", "dict_type")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatorSpec:
-    """The embedded exchange. ``rate``: messages a second per session."""
-
-    host: str
-    port: int
-    rate: float
-    seed: int
-    answer_delay_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +146,8 @@ class _Reading:
         inner = path[2:]
         if holds(own, inner) or holds(_profile_of(own), inner):
             return path
-        return ("defaults", *inner) if holds(self._raw.get("defaults"), inner) else path
+        # Without [defaults] nothing stands in its place.
+        return ("defaults", *inner) if holds(self._raw.get("defaults", {}), inner) else path
 
     # Merging ---------------------------------------------------------------------------------
 
@@ -186,9 +168,9 @@ class _Reading:
     def _check_profile(self, index: int, name: object) -> None:
         if not isinstance(name, str) or name in PROFILES:
             return
-        close = difflib.get_close_matches(name[: model.SHOWN_MAX], PROFILES, 1)
+        close = difflib.get_close_matches(name[:SHOWN_MAX], PROFILES, 1)
         hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(PROFILES)}"
-        self._fault(("connection", index, "exchange"), f"unknown profile {model.shown(name)}", hint)
+        self._fault(("connection", index, "exchange"), f"unknown profile {shown(name)}", hint)
 
     # Shape -----------------------------------------------------------------------------------
 
@@ -196,37 +178,9 @@ class _Reading:
         try:
             return model.Document.model_validate(merged)
         except ValidationError as error:
-            self._tell_all(merged, error.errors(include_url=False))
+            for path, message, hint in shape_faults(merged, error.errors(include_url=False)):
+                self._fault(path, message, hint)
             return None
-
-    def _tell_all(self, merged: dict[str, Any], errors: list[ErrorDetails]) -> None:
-        misfits: dict[KeyPath, list[str]] = {}
-        for details in errors:
-            path, arm = _file_path(merged, details["loc"])
-            if arm and arm == details["loc"][-1]:
-                misfits.setdefault(path, []).append(ARMS[arm])
-            else:
-                self._tell(path, details)
-        for path, wanted in misfits.items():
-            value = find(merged, path)
-            if not isinstance(value, dict):  # of a table, its own faults say more
-                words = " or ".join(dict.fromkeys(wanted))
-                self._fault(path, f"must be {words}, got {model.shown(value)}")
-
-    def _tell(self, path: KeyPath, details: ErrorDetails) -> None:
-        kind, value = details["type"], model.shown(details["input"])
-        if kind == "extra_forbidden":
-            wrong = str(path[-1])[: model.SHOWN_MAX]
-            close = difflib.get_close_matches(wrong, _keys_beside(path), 1)
-            self._fault(path, "unknown key", f'did you mean "{close[0]}"?' if close else "")
-        elif kind == "missing":
-            self._fault(path, "is missing")
-        elif kind in TABLE_WANTED:
-            self._fault(path, f"must be a table, got {value}")
-        else:
-            message = details["msg"].removeprefix("Value error, ")
-            got = "" if kind == "value_error" else f", got {value}"
-            self._fault(path, message[0].lower() + message[1:] + got)
 
     # Relations -------------------------------------------------------------------------------
 
@@ -263,9 +217,7 @@ class _Reading:
             if isinstance(name, str):
                 if name in seen:
                     first = line_of(self._lines, ("connection", seen[name], "name"))
-                    self._fault(
-                        (*at, "name"), f"{model.shown(name)} is already used on line {first}"
-                    )
+                    self._fault((*at, "name"), f"{shown(name)} is already used on line {first}")
                 seen.setdefault(name, index)
             if table is not None:
                 self._check_path(at, runtime_dir, table.name)
@@ -285,7 +237,7 @@ class _Reading:
         if length > PATH_BYTES_MAX:
             self._fault(
                 (*at, "name"),
-                f"its socket's path under {model.shown(str(runtime_dir))} has {length} bytes, at "
+                f"its socket's path under {shown(str(runtime_dir))} has {length} bytes, at "
                 f"most {PATH_BYTES_MAX} are possible",
                 "choose a shorter name or fleet.runtime_dir",
             )
@@ -305,41 +257,6 @@ def _valid(table: type[T], value: Any) -> T | None:
         return table.model_validate(value)
     except ValidationError:
         return None
-
-
-def _file_path(merged: Any, location: tuple[int | str, ...]) -> tuple[KeyPath, str]:
-    """Return a fault's path in the file, and the arm of a union that pydantic put into it last."""
-    path: KeyPath = ()
-    arm, here = "", merged
-    for part in location:
-        if part in ARMS and not (isinstance(here, dict) and part in here):
-            arm = str(part)
-            continue
-        path += (part,)
-        here = find(here, (part,))
-    return path, arm
-
-
-def _keys_beside(path: KeyPath) -> list[str]:
-    """Return the keys that the table of a path knows."""
-    here: type[BaseModel] | None = model.Document
-    parts = (part for part in path[:-1] if isinstance(part, str))
-    for part in parts:
-        field = here.model_fields.get(part) if here is not None else None
-        if field is None:
-            return []
-        here = _table_of(field.annotation)
-        if getattr(field.annotation, "__origin__", None) is dict:
-            next(parts, None)  # a key that the operator chose
-    return list(here.model_fields) if here is not None else []
-
-
-def _table_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the table that an annotation allows, alone, in a union, a list or a dict."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_table_of(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((table for table in inner if table is not None), None)
 
 
 def _name_of(path: Path) -> str | None:

@@ -65,6 +65,9 @@ def test_the_schema_describes_every_key():
     properties = document["$defs"]["ConnectionKeys"]["properties"]
     assert set(properties) == set(ConnectionKeys.model_fields)
     assert {"type": "number", "exclusiveMinimum": 0} in properties["heartbeat"]["anyOf"]
+    assert {"type": "string"} in properties["heartbeat"]["anyOf"]
+    # A table's default would be told in nanoseconds; its keys tell theirs as they are written.
+    assert not any(isinstance(key.get("default"), dict) for key in properties.values())
 
 
 def test_check_prints_the_plan_and_faults_as_json(tmp_path):

@@ -40,10 +40,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'worker' has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # a type checker shall miss what is not there
 
-    module = importlib.import_module(f"worker.{_HOMES.get(name, 'errors')}")
-    return getattr(module, name)
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'worker' has no attribute {name!r}")
+        import importlib
+
+        module = importlib.import_module(f"worker.{_HOMES.get(name, 'errors')}")
+        return getattr(module, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

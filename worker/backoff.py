@@ -5,6 +5,10 @@ Pure. Randomness comes in as a number; waiting is the session's.
 
 from worker.spec import ReconnectSpec
 
+POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
+# Besides the statuses and the code that mean it by their definition, what exchanges use for it.
+WILL_NOT_PASS_SOON = frozenset({401, 403, 404, 410, POLICY_VIOLATION, 4401, 4403})
+
 
 class Backoff:
     """
@@ -24,6 +28,11 @@ class Backoff:
         """Whether ``max_attempts`` dials in a row have failed."""
         return bool(self._spec.max_attempts) and self.attempt >= self._spec.max_attempts
 
+    def is_refusal(self, status: int | None, code: int | None) -> bool:
+        """Return whether an HTTP status or a close code says what will not pass soon."""
+        hopeless = {*WILL_NOT_PASS_SOON, *self._spec.refusals}
+        return status in hopeless or code in hopeless
+
     def next_delay_ns(
         self, up_ns: int, draw: float, *, hammering: bool = False, at_least_ns: int = 0
     ) -> int:
@@ -33,8 +42,7 @@ class Backoff:
         Args:
             up_ns: How long the session that ended had been UP; 0 if it never was.
             draw: A uniform random number of [0, 1).
-            hammering: The exchange refused in a way that will not pass soon (401, 403, 404, 410,
-                close code 1008): the longest delay at once.
+            hammering: The exchange refused what will not pass soon: the longest delay at once.
             at_least_ns: What the exchange itself asked for (``Retry-After``).
 
         """

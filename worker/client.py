@@ -8,43 +8,25 @@ stalls costs buffer, and in the end the oldest messages, but never the session.
 import asyncio
 import contextlib
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar
 
-import msgspec
-from websockets.exceptions import InvalidURI
-from websockets.uri import parse_uri
-
 from shm.layout import Counter
+from worker import client_arguments as arguments
 from worker import client_events as events
+from worker.client_inbox import Inbox
 from worker.client_output import ClientOutput
+from worker.client_spec import client_spec
 from worker.client_stats import Stats
-from worker.config import (
-    BackoffConfig,
-    HeartbeatConfig,
-    check_seconds,
-    heartbeat_of,
-)
+from worker.config import BackoffConfig, HeartbeatConfig, check_seconds, heartbeat_of
 from worker.connection import Connection
 from worker.errors import ConnectionClosed, ConnectionFailed, NotConnected
 from worker.exits import Exit
-from worker.session import SERVING, State
-from worker.spec import MIB, ConnectionSpec, Decode, LimitsSpec, LivenessSpec, SubscribeSpec
+from worker.ping_payload import BODY_MAX
+from worker.session import SERVING
+from worker.spec import MIB
 
 BUFFER = 100_000
-TURN_OF = 100  # messages a consumer may take from the buffer before the loop has its turn
-STATES = {
-    State.IDLE: "idle",
-    State.DIALING: "connecting",
-    State.HANDSHAKING: "connecting",
-    State.SUBSCRIBING: "connecting",
-    State.UP: "connected",
-    State.STALE: "connected",
-    State.DRAINING: "closing",
-    State.WAITING: "reconnecting",
-    State.CLOSED: "closed",
-}
 DEFAULT_HEARTBEAT = HeartbeatConfig()
 DEFAULT_BACKOFF = BackoffConfig()
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
@@ -103,48 +85,44 @@ class WebSocket:
         deserializer: Callable[[str | bytes], Any] | None = None,
         buffer: int = BUFFER,
     ) -> None:
-        try:
-            parse_uri(uri)
-        except InvalidURI as error:
-            raise ValueError(f"uri: {error}") from None
         check_seconds("connect_timeout", connect_timeout)
         check_seconds("close_timeout", close_timeout)
         if engine not in ("auto", "websockets", "picows"):
             raise ValueError(f"engine must be auto, websockets or picows, got {engine!r}")
         if engine == "picows" and compression:
             raise ValueError("compression: picows inflates nothing; leave engine out")
-        if max_message < 1 or buffer < 1:
-            raise ValueError("max_message and buffer must be above zero")
+        arguments.check_count("max_message", max_message)
+        arguments.check_count("buffer", buffer)
+        arguments.check_network(ssl_context, proxy)
+        arguments.check_instance("reconnect", reconnect, bool, "True or False; see backoff")
+        arguments.check_instance("backoff", backoff, BackoffConfig, "a BackoffConfig")
+        if deserializer is not None:
+            arguments.check_instance("deserializer", deserializer, Callable, "a function")  # type: ignore[arg-type]
         config = heartbeat_of(heartbeat)
         self._uri = uri
-        self._spec = ConnectionSpec(
-            name="client",
-            url=uri,
-            subscribe=SubscribeSpec(messages=tuple(_text_of(item) for item in subscribe)),
-            headers=tuple((headers or {}).items()),
-            subprotocols=tuple(subprotocols or ()),
+        self._spec = client_spec(
+            uri,
+            config=config,
             engine=engine,
-            compression=compression,
-            proxy=proxy,
-            heartbeat=config.spec() if config is not None else None,
-            server_ping=config.server_pings() if config is not None else (),
-            server_heartbeat=config.server_beat() if config is not None else None,
-            decode=Decode(config.decode) if config is not None else Decode.NONE,
-            liveness=config.liveness() if config is not None else LivenessSpec(),
             reconnect=backoff.spec(
                 enabled=reconnect, connect_timeout=connect_timeout, close_timeout=close_timeout
             ),
-            limits=LimitsSpec(max_message=max_message),
+            subscribe=subscribe,
+            headers=headers,
+            subprotocols=subprotocols,
+            proxy=proxy,
+            compression=compression,
+            max_message=max_message,
         )
-        matcher = config.pong_matcher if config is not None else None
+        matcher = None if config is None else config.pong_matcher
         self._pong_matcher = matcher if callable(matcher) else None
         self._ssl_context, self._deserializer = ssl_context, deserializer
         self._dispatcher = events.Dispatcher(buffer)
-        self._ear = ClientOutput(self._dispatcher, uri, self._give, buffer)
+        self._inbox = Inbox(buffer)
+        self._ear = ClientOutput(self._dispatcher, uri, self._give, self._inbox)
         self._connection: Connection | None = None
         self._close_timeout = close_timeout
         self._sending = asyncio.Lock()
-        self._given = 0  # messages in a row without a turn for the loop
 
     # Life ------------------------------------------------------------------------------------
 
@@ -175,13 +153,13 @@ class WebSocket:
             self._connection.start()
         sessions = ear.counters[Counter.SESSIONS]
         try:
-            await _first_of(ear.up.wait(), ear.closed.wait())
+            await ear.settled.wait()
         except asyncio.CancelledError:
             if begun:
                 self._connection.stop()
             raise
         # Counted, for a session may have come and gone before this task had its turn.
-        if not ear.up.is_set() and ear.counters[Counter.SESSIONS] == sessions:
+        if not self.is_connected and ear.counters[Counter.SESSIONS] == sessions:
             await self._connection.close()
             raise ConnectionFailed(self._uri, ear.cause, ear.error, ear.status)
 
@@ -191,7 +169,16 @@ class WebSocket:
 
         Either is waited for no longer than ``close_timeout``; slower handlers go on. A second call,
         or one before ``connect``, does nothing more.
+
+        Args:
+            code: Close code, one that may be sent (RFC 6455 section 7.4).
+            reason: At most 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: If code or reason cannot be sent; the connection stays as it is.
+
         """
+        arguments.check_closing(code, reason)
         ear = self._ear
         if self._connection is None:
             ear.ended(Exit.STOPPED)
@@ -231,22 +218,15 @@ class WebSocket:
 
         Raises:
             ConnectionClosed: If the connection has ended for good and every message was taken.
+            NotConnected: If ``connect`` was never called: there would be nothing to wait for.
 
         """
-        ear = self._ear
-        ear.has_consumer = True
-        while not ear.buffer:
-            if ear.closed.is_set():
-                raise ConnectionClosed(ear.code, ear.reason)
-            ear.arrived.clear()
-            self._given = 0
-            await ear.arrived.wait()
-        self._given += 1
-        if self._given >= TURN_OF:
-            self._given = 0
-            await asyncio.sleep(0)
-            return await self.recv()  # another task may have taken what was there
-        return self._give(*ear.buffer.popleft())
+        if self._connection is None and not self._ear.closed.is_set():
+            raise NotConnected(self.state)
+        item = await self._inbox.take()
+        if item is None:
+            raise ConnectionClosed(self._ear.code, self._ear.reason)
+        return self._give(*item)
 
     async def __aiter__(self) -> AsyncIterator[Data]:
         with contextlib.suppress(ConnectionClosed):
@@ -261,12 +241,13 @@ class WebSocket:
 
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
+            TypeError: If an object cannot be JSON.
 
         """
         wire = self._connection.wire if self._connection is not None else None
         if wire is None or not self.is_connected:
             raise NotConnected(self.state)
-        payload = data if isinstance(data, bytes) else _text_of(data).encode()
+        payload = data if isinstance(data, bytes) else arguments.text_of(data).encode()
         # One after the other: all who wait would else write at once when the peer reads again.
         async with self._sending:
             await wire.drained()
@@ -289,31 +270,25 @@ class WebSocket:
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
             TimeoutError: If no PONG comes in time.
-            ValueError: If the payload is too long, or that of a ping still unanswered.
+            ValueError: If the payload is no bytes, is too long, or that of a ping still unanswered.
 
         """
-        if payload is not None and len(payload) > 125:
-            raise ValueError(f"payload: a PING body has at most 125 bytes, got {len(payload)}")
-        if payload in self._ear.asked:
-            raise ValueError(f"payload: a ping with {payload!r} waits for its answer already")
+        if payload is not None:
+            arguments.check_instance("payload", payload, bytes, 'bytes, such as b"x"')
+            if len(payload) > BODY_MAX:
+                raise ValueError(
+                    f"payload: a PING body has at most {BODY_MAX} bytes, got {len(payload)}"
+                )
         if self._connection is None or not self.is_connected:
             raise NotConnected(self.state)
-        answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def take(rtt_ns: int) -> None:
-            if not answered.done():
-                answered.set_result(rtt_ns)
-
-        body = self._connection.ping_once(payload, take)
-        if body is None:
+        answered = self._connection.ping_once(payload)
+        if answered is None:
             raise NotConnected(self.state)
-        self._ear.asked[body] = answered
         try:
             async with asyncio.timeout(timeout):
                 return await answered / 1e6
-        finally:
-            self._ear.asked.pop(body, None)
-            self._connection.forget_ping(body)
+        except ConnectionResetError:
+            raise NotConnected(self.state) from None
 
     def _give(self, payload: bytes, is_text: bool) -> Data:
         data: str | bytes = payload.decode("utf-8", "replace") if is_text else payload
@@ -336,6 +311,7 @@ class WebSocket:
             ValueError: If there is no such event; ``worker.client_events`` has them all.
 
         """
+        events.check_name(event)
 
         def add(handler: HandlerT) -> HandlerT:
             self._dispatcher.add(event, handler)
@@ -353,6 +329,10 @@ class WebSocket:
 
     # What there is to know -------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        """Without the URI: it may hold a token."""
+        return f"<WebSocket {self._ear.host} {self.state}>"
+
     @property
     def uri(self) -> str:
         """As given."""
@@ -361,11 +341,7 @@ class WebSocket:
     @property
     def state(self) -> str:
         """``idle connecting connected reconnecting closing closed``."""
-        if self._ear.closed.is_set():
-            return "closed"
-        if self._connection is None:
-            return "idle"
-        return STATES[self._connection.session.state]
+        return self._ear.state_word
 
     @property
     def is_connected(self) -> bool:
@@ -379,65 +355,8 @@ class WebSocket:
 
     def stats(self) -> Stats:
         """Return a snapshot."""
-        ear, counters = self._ear, self._ear.counters
-        latencies = ear.latencies
-        least, greatest = latencies.extremes_ms()
         up_ns = self._connection.session.up_ns if self._connection is not None else 0
-        return Stats(
-            state=self.state,
-            uptime=(time.monotonic_ns() - up_ns) / 1e9 if up_ns else 0.0,
-            sessions=counters[Counter.SESSIONS],
-            reconnects=counters[Counter.RECONNECTS],
-            connect_failures=counters[Counter.CONNECT_FAILURES],
-            messages_received=counters[Counter.MESSAGES],
-            bytes_received=counters[Counter.BYTES],
-            messages_sent=ear.sent,
-            bytes_sent=ear.sent_bytes,
-            messages_dropped=ear.dropped + self._dispatcher.dropped,
-            pings=counters[Counter.PINGS],
-            pongs=counters[Counter.PONGS],
-            late_pongs=counters[Counter.LATE_PONGS],
-            missed_pongs=counters[Counter.MISSED_PONGS],
-            foreign_pongs=counters[Counter.FOREIGN_PONGS],
-            timeouts=counters[Counter.TIMEOUTS],
-            server_pings=counters[Counter.SERVER_PINGS],
-            matcher_errors=counters[Counter.MATCHER_ERRORS],
-            decode_errors=counters[Counter.DECODE_ERRORS],
-            handler_errors=self._dispatcher.errors,
-            latency_ms=latencies.last_ms,
-            latency_avg_ms=latencies.average_ms,
-            latency_min_ms=least,
-            latency_p50_ms=latencies.percentile_ms(50),
-            latency_p99_ms=latencies.percentile_ms(99),
-            latency_max_ms=greatest,
-        )
+        return self._ear.stats(self.state, up_ns)
 
 
-def connect(uri: str, **options: Any) -> WebSocket:
-    """
-    Return a client to be entered or awaited: ``async with connect(uri) as ws``.
-
-    Args:
-        uri: As for ``WebSocket``.
-        **options: As for ``WebSocket``.
-
-    Raises:
-        ValueError: As ``WebSocket``.
-
-    """
-    return WebSocket(uri, **options)
-
-
-def _text_of(item: Data) -> str:
-    if isinstance(item, str):
-        return item
-    return item.decode() if isinstance(item, bytes) else msgspec.json.encode(item).decode()
-
-
-async def _first_of(*waits: Any) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
+connect = WebSocket  # ``async with connect(uri) as ws``, ``ws = await connect(uri)``

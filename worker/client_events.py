@@ -57,7 +57,7 @@ class Disconnected(Event):
     A session that was up has ended.
 
     ``code`` and ``reason`` are of the peer's close frame, 1006 without one; ``cause`` is a word of
-    ``worker.announcement.Cause``.
+    ``worker.announcement.Cause`` (``stop`` after our own ``close``).
     """
 
     name: ClassVar[str] = "disconnected"
@@ -139,7 +139,12 @@ class Message(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error(Event):
-    """A function of the user's raised: handler, matcher or deserializer. ``where`` says which."""
+    """
+    A function of the user's raised, or a payload was not compressed as ``decode`` says.
+
+    ``where`` is ``pong_matcher`` (any rule, in fact), ``deserializer``, ``decode`` or
+    ``handler of <event>``.
+    """
 
     name: ClassVar[str] = "error"
     error: Exception
@@ -169,6 +174,12 @@ _handling: contextvars.ContextVar["Dispatcher | None"] = contextvars.ContextVar(
 )
 
 
+def check_name(name: object) -> None:
+    """Raises ValueError if there is no event of that name."""
+    if name not in NAMES:
+        raise ValueError(f"no event {name!r}; there are {', '.join(sorted(NAMES))}")
+
+
 class Dispatcher:
     """
     Runs handlers.
@@ -195,11 +206,12 @@ class Dispatcher:
         Call ``handler`` for events of that name, after those added before.
 
         Raises:
-            ValueError: If there is no such event.
+            ValueError: If there is no such event, or the handler is no function.
 
         """
-        if name not in NAMES:
-            raise ValueError(f"no event {name!r}; there are {', '.join(sorted(NAMES))}")
+        check_name(name)
+        if not callable(handler):
+            raise ValueError(f"a handler of {name!r} must be a function, got {handler!r}")
         handlers = self._handlers.setdefault(name, [])
         if handler not in handlers:
             handlers.append(handler)

@@ -5,14 +5,15 @@ Checked at construction; durations are float seconds here and integer nanosecond
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-
+from worker.dialect import reply_fault
+from worker.expressions import fault_of, hint_of
+from worker.heartbeat_rules import PingSettings, contradictions, silence_fault
 from worker.spec import (
     SECOND_NS,
+    ConnectionSpec,
     Decode,
     HeartbeatSpec,
     LivenessSpec,
@@ -23,10 +24,7 @@ from worker.spec import (
     ServerPing,
 )
 
-PING_BODY_MAX = 125  # RFC 6455 section 5.5
 SECONDS_MAX = 366 * 86400.0
-# Longest values of the variables of a payload.
-LONGEST = {"${uuid}": "u" * 36, "${seq}": "9" * 19, "${ts_ms}": "9" * 16, "${ts_s}": "9" * 13}
 
 PongMatcher = str | Mapping[str, str] | Callable[[Any], object]
 
@@ -62,12 +60,13 @@ class HeartbeatConfig:
             comes only without data, so data counts too.
         decode: Compression inside messages, looked through by every matcher: ``none``, ``gzip``,
             ``zlib`` or ``deflate``.
-        max_silence: Seconds without a frame of any kind that mean death; ``None``: for ever.
+        max_silence: Seconds without a frame of any kind that mean death; ``None``: for ever. Above
+            ``interval``, if there are pings.
         data_silence: Seconds without data that make the session stale, and an event.
         first_data_timeout: Seconds from the session's start without any data that mean death.
 
-    With neither kind of ping, one of the last six must be given: ``heartbeat=None`` is nothing at
-    all.
+    With neither kind of ping, a ``server_ping``, a ``server_heartbeat`` or one of the last three
+    must be given: ``heartbeat=None`` is nothing at all.
 
     Raises:
         ValueError: If a value is impossible, or contradicts another; the text names the field.
@@ -98,62 +97,42 @@ class HeartbeatConfig:
                 check_seconds(name, value)
         if self.decode not in tuple(Decode):
             raise ValueError(f"decode must be one of {', '.join(Decode)}, got {self.decode!r}")
-        self.server_pings()
-        self.server_beat()
+        self._server_pings()
+        self._server_heartbeat()
         if not isinstance(self.payload, bytes):
-            raise ValueError(f"payload must be bytes, got {type(self.payload).__name__}")
+            raise ValueError(f"payload must be bytes, such as b'ping', got {self.payload!r}")
         if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
             raise ValueError(f"misses must be a whole number above zero, got {self.misses!r}")
-        if self.use_ws_ping and self.use_application_ping:
-            raise ValueError("use_application_ping excludes use_ws_ping; set use_ws_ping=False")
-        if self.use_application_ping:
-            self._check_application()
-        elif self.use_ws_ping:
-            self._check_frames()
-        elif not self._listens():
+        for name, why in contradictions(self._settings()):
+            raise ValueError(f"{name} {why}")
+        if self.use_application_ping and self.pong_matcher is not None:
+            _match_of(self.pong_matcher)
+            if self.pong_id is not None:
+                _check_expression("pong_id", self.pong_id)
+        if not (self.use_ws_ping or self.use_application_ping or self._listens()):
             raise ValueError(
                 "use_ws_ping or use_application_ping must be on; heartbeat=None is off"
             )
+        pings = self.use_ws_ping or self.use_application_ping
+        silence = self.max_silence
+        if pings and silence and (fault := silence_fault(silence, self.interval, self.first)):
+            raise ValueError(f"max_silence {fault}")
+
+    def _settings(self) -> PingSettings:
+        return PingSettings(
+            interval=self.interval,
+            timeout=self.timeout,
+            payload=self.payload,
+            use_ws_ping=self.use_ws_ping,
+            use_application_ping=self.use_application_ping,
+            has_matcher=self.pong_matcher is not None,
+            pong_id=self.pong_id,
+            misses=self.misses,
+        )
 
     def _listens(self) -> bool:
         clocks = (self.max_silence, self.data_silence, self.first_data_timeout)
         return bool(self.server_ping or self.server_heartbeat or any(clocks))
-
-    def _check_application(self) -> None:
-        if not self.payload:
-            raise ValueError("payload is missing: an application ping must say what to send")
-        if self.pong_matcher is None:
-            raise ValueError("pong_matcher is missing: an application ping must know its answer")
-        _match_of(self.pong_matcher)
-        if self.pong_id is not None:
-            _check_expression("pong_id", self.pong_id)
-            if b"${seq}" not in self.payload:
-                raise ValueError("pong_id needs ${seq} in payload: nothing else is echoed")
-        elif self.timeout > self.interval:
-            raise ValueError(
-                f"timeout must not be above interval ({self.interval:g}) without pong_id, "
-                f"got {self.timeout:g}: answers could not be told apart"
-            )
-        elif self.misses > 1:
-            raise ValueError("misses above 1 need pong_id: a late answer could not be told apart")
-
-    def _check_frames(self) -> None:
-        if self.pong_matcher is not None or self.pong_id is not None:
-            raise ValueError("pong_matcher and pong_id are for application pings; a PONG is known")
-        longest = self.payload.decode("utf-8", "surrogateescape")
-        for variable, value in LONGEST.items():
-            longest = longest.replace(variable, value)
-        length = len(longest.encode("utf-8", "surrogateescape"))
-        if length > PING_BODY_MAX:
-            raise ValueError(
-                f"payload: a PING body has at most {PING_BODY_MAX} bytes (RFC 6455), got {length}"
-            )
-        fixed = self.payload and b"${" not in self.payload
-        if fixed and (self.timeout > self.interval or self.misses > 1):
-            raise ValueError(
-                "timeout above interval, or misses above 1, need pings that differ: "
-                "leave payload out or put ${seq} into it"
-            )
 
     @classmethod
     def preset(cls, name: str) -> "HeartbeatConfig":
@@ -171,16 +150,37 @@ class HeartbeatConfig:
         interval, timeout = PRESETS[name]
         return cls(interval=interval, timeout=timeout)
 
-    def server_pings(self) -> tuple[ServerPing, ...]:
-        """Return ``server_ping`` as the machines take it."""
-        return tuple(
+    def onto(self, spec: ConnectionSpec) -> ConnectionSpec:
+        """Return a connection with this heartbeat and these clocks."""
+        return replace(
+            spec,
+            heartbeat=self._pings(),
+            server_ping=self._server_pings(),
+            server_heartbeat=self._server_heartbeat(),
+            decode=Decode(self.decode),
+            liveness=LivenessSpec(
+                max_silence_ns=_ns_or_0(self.max_silence),
+                data_silence_ns=_ns_or_0(self.data_silence),
+                first_data_timeout_ns=_ns_or_0(self.first_data_timeout),
+            ),
+        )
+
+    def _server_pings(self) -> tuple[ServerPing, ...]:
+        if isinstance(self.server_ping, str | Mapping):
+            raise ValueError(
+                f"server_ping must be a list of mappings: write [{self.server_ping!r}]"
+            )
+        pings = tuple(
             ServerPing(match=_rule("server_ping", rule), reply=str(rule["reply"]))
             for rule in self.server_ping
             if _has_keys("server_ping", rule, {"match", "reply"})
         )
+        for ping in pings:
+            if fault := reply_fault(ping.reply):
+                raise ValueError(f"server_ping: reply {fault}")
+        return pings
 
-    def server_beat(self) -> ServerHeartbeat | None:
-        """Return ``server_heartbeat`` as the machines take it."""
+    def _server_heartbeat(self) -> ServerHeartbeat | None:
         rule = self.server_heartbeat
         if rule is None or not _has_keys("server_heartbeat", rule, {"match", "max_gap"}):
             return None
@@ -191,16 +191,7 @@ class HeartbeatConfig:
             idle_only=bool(rule.get("idle_only", False)),
         )
 
-    def liveness(self) -> LivenessSpec:
-        """Return the clocks of silence as the machines take them."""
-        return LivenessSpec(
-            max_silence_ns=_ns_or_0(self.max_silence),
-            data_silence_ns=_ns_or_0(self.data_silence),
-            first_data_timeout_ns=_ns_or_0(self.first_data_timeout),
-        )
-
-    def spec(self) -> HeartbeatSpec | None:
-        """Return our own pings as the machines take them, ``None`` if there are none."""
+    def _pings(self) -> HeartbeatSpec | None:
         if not self.use_ws_ping and not self.use_application_ping:
             return None
         first = self.first if self.first is not None else min(1.0, self.interval)
@@ -232,6 +223,11 @@ def heartbeat_of(wanted: "HeartbeatConfig | float | str | None") -> HeartbeatCon
         return wanted
     if isinstance(wanted, str):
         return HeartbeatConfig.preset(wanted)
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+        raise ValueError(
+            "heartbeat must be seconds between pings, a HeartbeatConfig, a preset's name, or None "
+            f"for no heartbeat; got {wanted!r}"
+        )
     check_seconds("heartbeat", wanted)
     return HeartbeatConfig(interval=wanted, timeout=min(10.0, wanted))
 
@@ -313,7 +309,9 @@ def _ns_or_0(seconds: float | None) -> int:
 def _has_keys(name: str, rule: Mapping[str, Any], wanted: set[str]) -> bool:
     allowed = wanted | ({"idle_only"} if name == "server_heartbeat" else set())
     if not isinstance(rule, Mapping) or not wanted <= set(rule) <= allowed:
-        raise ValueError(f"{name} must be a mapping with {' and '.join(sorted(wanted))}: {rule!r}")
+        keys = " and ".join(sorted(wanted))
+        also = ", and idle_only if wanted" if name == "server_heartbeat" else ""
+        raise ValueError(f"{name} must be a mapping with {keys}{also}, got {rule!r}")
     return True
 
 
@@ -328,7 +326,7 @@ def _match_of(matcher: PongMatcher, name: str = "pong_matcher") -> Match:
         return FUNCTION
     if isinstance(matcher, str):
         _check_expression(name, matcher)
-        return Match(kind=MatchKind.JMESPATH, value=matcher)
+        return Match(kind=MatchKind.JMESPATH, value=matcher, hint=hint_of(matcher))
     if isinstance(matcher, Mapping) and set(matcher) == {"text"}:
         return Match(kind=MatchKind.TEXT, value=str(matcher["text"]))
     raise ValueError(
@@ -337,11 +335,5 @@ def _match_of(matcher: PongMatcher, name: str = "pong_matcher") -> Match:
 
 
 def _check_expression(name: str, expression: str) -> None:
-    try:
-        jmespath.compile(expression)
-    except JMESPathError as error:
-        position = getattr(error, "lex_position", None)
-        where = f" at position {position}" if position is not None else ""
-        raise ValueError(
-            f"{name} is no JMESPath expression{where}: {str(error).splitlines()[0]}"
-        ) from None
+    if fault := fault_of(expression):
+        raise ValueError(f"{name} {fault}")

@@ -10,18 +10,20 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import Callable
-from typing import Protocol
 
 from shm.layout import Counter, Word
 from worker import heartbeat
+from worker import session_events as events
 from worker import session_facts as facts
-from worker.announcement import Announcement, Cause, EventKind
+from worker.alarm import Alarm
+from worker.announcement import Announcement, Cause
 from worker.dialect import Ack, Beat, Dialect, DialectError, MatchFunction, Ping, Pong, Ready, Watch
 from worker.dialing import Dialing
 from worker.endings import Ending
 from worker.exits import Exit
 from worker.login import LoginFunction
+from worker.manual_pings import ManualPings
+from worker.output import Cells, Output
 from worker.session import Session, State
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
@@ -30,46 +32,6 @@ from worker.wire import Route, Wire, make_wire, tls_context
 LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
 MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
-
-
-class Cells(Protocol):
-    """Numbers by index: a view of shared memory, or a list."""
-
-    def __getitem__(self, index: int, /) -> int: ...
-
-    def __setitem__(self, index: int, value: int, /) -> None: ...
-
-
-class Output(Protocol):
-    """
-    Who hears of a connection.
-
-    ``now_ns`` is CLOCK_MONOTONIC and ``wall_ns`` CLOCK_REALTIME when the bytes arrived.
-    """
-
-    def message(self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
-        """Data came, as it was sent."""
-
-    def read(self) -> None:
-        """All messages of one read were told."""
-
-    def state(self, machine: Session, now_ns: int) -> None:
-        """The session may have another state."""
-
-    def ping(self, body: bytes) -> None:
-        """A ping of the timetable was sent."""
-
-    def pong(self, rtt_ns: int | None, now_ns: int, payload: bytes) -> None:
-        """A ping was answered; ``rtt_ns`` as in ``heartbeat.TakePong``."""
-
-    def announce(self, announcement: Announcement) -> None:
-        """An event happened."""
-
-    def dialect_error(self, error: DialectError) -> None:
-        """A rule raised, or a payload did not decode."""
-
-    def ended(self, code: Exit) -> None:
-        """The connection is closed for good."""
 
 
 class Connection:
@@ -107,16 +69,14 @@ class Connection:
         self._tls = tls
         self.session = Session(spec)
         self.wire: Wire | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_ns: int | None = None
+        self._alarm = Alarm(self._expire)
         self._deliver = output.message
         self._looks = self._dialect.always_looks
         self._frame_ns = self._data_ns = self._beat_ns = 0  # when the latest came
         self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
         self._pong_payload = b""
         self._untold_ping: bytes | None = None
-        self._manual: dict[bytes, Callable[[int], None]] = {}
-        self._manual_count = 0
+        self._manual = ManualPings()
 
     def start(self) -> None:
         """Dial."""
@@ -132,7 +92,7 @@ class Connection:
 
     async def close(self) -> None:
         """Let go of timers and of what is kept between dials; the session must have ended."""
-        self._cancel_timer()
+        self._alarm.cancel()
         await self._dialing.close()
 
     # Machine and shell -----------------------------------------------------------------------
@@ -153,7 +113,7 @@ class Connection:
             or session.awaiting_acks
             or (self._dialect.has_pong and session.awaiting_pong)
         )
-        self._arm()
+        self._alarm.set(session.deadline_ns)
 
     def _perform(self, action: facts.Action, now_ns: int) -> None:
         match action:
@@ -183,8 +143,7 @@ class Connection:
                 self._tell_ping()
                 self._output.pong(rtt_ns, now_ns, self._pong_payload)
             case heartbeat.CountLatePong(rtt_ns):
-                detail: dict[str, object] = {"rtt_ns": rtt_ns}
-                self._announce(Announcement(kind=EventKind.LATE_PONG, detail=detail))
+                self._announce(events.late_pong(rtt_ns))
             case heartbeat.CountMissed():
                 self._counters[Counter.MISSED_PONGS] += 1
             case heartbeat.CountForeignPong():
@@ -194,38 +153,11 @@ class Connection:
 
     def _announce(self, announcement: Announcement) -> None:
         self._tell_ping()
-        counters = self._counters
-        match announcement.kind:
-            case EventKind.UP:
-                counters[Counter.SESSIONS] += 1
-            case EventKind.TIMEOUT:
-                counters[Counter.TIMEOUTS] += 1
-            case EventKind.LATE_PONG:
-                counters[Counter.LATE_PONGS] += 1
-            case EventKind.DOWN:
-                never_up = "up_s" not in announcement.detail
-                counters[Counter.CONNECT_FAILURES] += never_up and announcement.cause != Cause.STOP
-                counters[Counter.PROTOCOL_ERRORS] += announcement.cause == Cause.PROTOCOL_ERROR
-                counters[Counter.OVERSIZE] += announcement.cause == Cause.OVERSIZE
+        for counter in events.counters_of(announcement):
+            self._counters[counter] += 1
         self._output.announce(announcement)
 
-    def _arm(self) -> None:
-        deadline_ns = self.session.deadline_ns
-        if deadline_ns == self._armed_ns:
-            return
-        self._cancel_timer()
-        self._armed_ns = deadline_ns
-        if deadline_ns is not None:
-            delay_s = max(0, deadline_ns - time.monotonic_ns()) / 1e9
-            self._timer = self._loop.call_later(delay_s, self._expire)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _expire(self) -> None:
-        self._armed_ns = None  # uvloop's timers have a grain of 1 ms: an early one is armed again
         heard = Heard(
             frame_ns=self._frame_ns,
             data_ns=self._data_ns,
@@ -258,14 +190,15 @@ class Connection:
         self._logins = logins
         try:
             self.wire = make_wire(self._spec, route, self)
-            if self._tls is None:
-                self._tls = tls_context(self._spec)
+            is_secure = route.url.lower().startswith("wss:")  # which a login decides
+            if is_secure and self._tls is None:
+                self._tls = tls_context(route.url, self._spec.tls_ca)
         except OSError as error:
             self.on_refused(Cause.TLS, str(error), None)
         except ValueError as error:  # a login's URL
             self.on_refused(Cause.LOGIN_FAILED, str(error), None)
         else:
-            self.wire.open(self._tls if route.url.lower().startswith("wss:") else None)
+            self.wire.open(self._tls if is_secure else None)
 
     def on_postponed(self, delay_ns: int) -> None:
         """The host's connect budget is spent."""
@@ -299,29 +232,25 @@ class Connection:
             body, self._untold_ping = self._untold_ping, None
             self._output.ping(body)
 
-    def ping_once(self, body: bytes | None, answered: Callable[[int], None]) -> bytes | None:
+    def ping_once(self, body: bytes | None) -> asyncio.Future[int] | None:
         """
         Send one PING frame outside the timetable.
 
         Args:
             body: Its body; by default one of its own.
-            answered: Called with the round trip in ns when the PONG comes.
 
         Returns:
-            The body sent, ``None`` if there is no socket to send it on.
+            The round trip to be, in ns, or ``None`` if there is no socket to send it on. A session
+            that ends meanwhile makes it a ``ConnectionResetError``.
+
+        Raises:
+            ValueError: If a ping of that body waits for its answer already.
 
         """
-        self._manual_count += 1
-        chosen = f"manual-{self._manual_count}".encode() if body is None else body
+        chosen = self._manual.body(body)
         if self.wire is None or not self.wire.send_ping(chosen):
             return None
-        sent_ns = self.wire.written_ns
-        self._manual[chosen] = lambda now_ns: answered(now_ns - sent_ns)
-        return chosen
-
-    def forget_ping(self, body: bytes) -> None:
-        """Wait no longer for the answer to ``ping_once``."""
-        self._manual.pop(body, None)
+        return self._manual.sent(chosen, self.wire.written_ns)
 
     def _look(self, wire: Wire | None, looks_left: int) -> None:
         """
@@ -411,8 +340,7 @@ class Connection:
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
         self._frame_ns = now_ns
-        if self._manual and (answered := self._manual.pop(body, None)) is not None:
-            answered(now_ns)
+        if self._manual.take(body, now_ns):
             return
         self._pong_payload = body
         self._feed(heartbeat.PongFrame(body), now_ns)
@@ -427,7 +355,7 @@ class Connection:
     def on_closed(self, ending: Ending, permanent: Exit | None = None) -> None:
         """The socket is gone, or never came to be."""
         self.wire = None
-        self._manual.clear()
+        self._manual.lost()
         self._dialing.ended()
         self._feed(
             facts.Lost(

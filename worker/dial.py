@@ -97,7 +97,7 @@ async def open_socket(
             lambda address: _connect(address, source, address_timeout_s),
             address_timeout_s,
         )
-    gate = _parse_proxy(proxy)
+    gate = parse_proxy(proxy)
     try:
         return await _first(
             await _resolve(gate.host, gate.port, family),
@@ -283,7 +283,14 @@ async def _through_socks(
     return connection
 
 
-def _parse_proxy(url: str) -> _Proxy:
+def parse_proxy(url: str) -> _Proxy:
+    """
+    Return what a proxy's URL says.
+
+    Raises:
+        ProxyRefused: If it cannot be used.
+
+    """
     # No part of the URL is quoted in an error: a stray slash makes its password look like a port.
     wanted = "want http://[user:password@]host:port or socks5://..., specials percent-encoded"
     try:

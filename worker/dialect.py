@@ -7,7 +7,6 @@ nothing: a length test costs 29 ns, JSON and JMESPath on 357 bytes 5 to 7 us.
 
 import enum
 import re
-import string
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +16,13 @@ import jmespath
 import msgspec
 from jmespath.exceptions import JMESPathError
 
+from worker.ping_payload import filled
 from worker.spec import ConnectionSpec, Decode, Match, MatchKind
 
 # wbits of zlib.decompressobj: gzip, zlib and raw deflate framing.
 WINDOW_BITS = {Decode.GZIP: 31, Decode.ZLIB: 15, Decode.DEFLATE: -15}
 _REPLY_FIELD = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
+_ANY_FIELD = re.compile(r"\$\{[^}]*\}?")
 KEY_LENGTH_MAX = 64
 OPENING_BYTES_MAX = 64 * 1024  # an answer may list all that was subscribed
 ERROR_BYTES_MAX = 300
@@ -115,7 +116,6 @@ class Dialect:
             if beat.pong_id is not None:
                 self._pong_id = jmespath.compile(beat.pong_id)
         self._key = jmespath.compile(spec.publish.key) if spec.publish.key else None
-        self.has_key = self._key is not None
         self.has_pong = self._pong is not None
         self.always_looks = bool(self._pings) or self._beat is not None
 
@@ -157,22 +157,8 @@ class Dialect:
         return Ack() if self._ack is not None and self._ack.matches(message) else None
 
     def ping_body(self, seq: int, ts_ms: int, uuid: Callable[[], str]) -> bytes:
-        """
-        Return the payload of ping ``seq``, its template filled.
-
-        Args:
-            seq: Number of the ping in its session.
-            ts_ms: CLOCK_REALTIME milliseconds.
-            uuid: Gives a fresh UUID; called only if the template asks.
-
-        """
-        if b"${" not in self._payload:
-            return self._payload
-        text = self._payload.decode("utf-8", "surrogateescape")
-        fields = {"seq": str(seq), "ts_ms": str(ts_ms), "ts_s": str(ts_ms // 1000)}
-        if "${uuid}" in text:
-            fields["uuid"] = uuid()
-        return string.Template(text).safe_substitute(fields).encode("utf-8", "surrogateescape")
+        """Return the payload of ping ``seq``; arguments as of ``ping_payload.filled``."""
+        return filled(self._payload, seq, ts_ms, uuid)
 
     def key(self, payload: bytes) -> str | None:
         """
@@ -273,6 +259,14 @@ def _compile(match: Match, function: MatchFunction | None) -> _Rule:
             if function is None:
                 raise ValueError(f"the function {match.value} was not given")
             return _Rule(hint, lambda message: function(message.parsed))
+
+
+def reply_fault(reply: str) -> str:
+    """Return what is wrong with the fields of a reply to a ping, "" if nothing."""
+    for field in _ANY_FIELD.findall(reply):
+        if _REPLY_FIELD.fullmatch(field) is None:
+            return f"holds {field}, which is no path; write ${{a}} or ${{a.b}}"
+    return ""
 
 
 def _fill_reply(template: str, payload: bytes) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 DATA = "data"
 EVENTS, CONTROL, WAKE, ZYGOTE = "events.sock", "control.sock", "wake.sock", "zygote.sock"
-SOCKETS = (EVENTS, CONTROL, WAKE, ZYGOTE)
 SOCKET_SUFFIX, STACK_SUFFIX, SPEC_SUFFIX = ".sock", ".stack", ".spec"
 
 

@@ -56,4 +56,5 @@ class NotConnected(WebSocketError):
         self.state = state
 
     def __str__(self) -> str:
-        return f"not connected: {self.state}"
+        mend = "; call connect() first, or use async with" if self.state == "idle" else ""
+        return f"not connected: {self.state}{mend}"

@@ -7,7 +7,7 @@ class Exit(IntEnum):
     """Why a worker ended by itself. A signal or any other code counts as a crash."""
 
     STOPPED = 0  # it was asked to stop, or it lost its supervisor
-    UNAVAILABLE = 69  # the session ended and reconnecting is disabled
+    UNAVAILABLE = 69  # no session, and reconnecting is disabled or its attempts are spent
     BUG = 70  # an exception nobody expected; the traceback is on stderr
     TEMPORARY = 75  # segment locked by a predecessor, or /dev/shm is full
     CREDENTIALS = 77  # the exchange refuses our credentials; not retried

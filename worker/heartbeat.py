@@ -1,7 +1,7 @@
 """Heartbeat: decides when to ping the exchange and when to call a session dead.
 
 Pure. One ``Heartbeat`` lives as long as one session. It knows nothing of how a pong looks
-(``worker/dialect.py``), sends nothing and closes nothing: the shell is ``worker/runner.py``.
+(``worker/dialect.py``), sends nothing and closes nothing: the shell is ``worker/connection.py``.
 """
 
 import enum
@@ -148,21 +148,22 @@ class Heartbeat:
     """
     Ping timetable and death of one session.
 
-    Pings leave on an absolute timetable, ``up + first + n * interval``, whatever the round trips
+    Pings leave on an absolute timetable, ``start + first + n * interval``, whatever the round trips
     take; points that passed while the process stood are skipped, not made up for. Data never
     postpones a ping. A pong to a newer ping answers the older ones too, without a sample for them:
     RFC 6455 section 5.5.3 lets a peer answer only the latest.
 
     Args:
         spec: Intervals and kind of ping.
-        up_ns: When the session got up. CLOCK_MONOTONIC nanoseconds, like every ``_ns`` here.
+        start_ns: When the session began to subscribe: a long list, paced, may take longer than an
+            exchange waits for a ping. CLOCK_MONOTONIC nanoseconds, like every ``_ns`` here.
 
     """
 
-    def __init__(self, spec: HeartbeatSpec, up_ns: int) -> None:
+    def __init__(self, spec: HeartbeatSpec, start_ns: int) -> None:
         self._spec = spec
         self.state = State.RESTING
-        self._first_ns = up_ns + spec.first_ns
+        self._first_ns = start_ns + spec.first_ns
         self._point = 0  # number of the next point of the timetable
         self._seq = 0
         self._missed = 0  # in a row

@@ -13,7 +13,7 @@ class SupervisorWatch:
 
     Args:
         pid: The process.
-        ticks: Its start time (``worker.linux.start_ticks``); another process that took the number
+        ticks: Its start time (``shm.process.start_ticks``); another process that took the number
             over is not mistaken for it.
         gone: Called on the running loop.
 

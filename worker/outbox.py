@@ -1,7 +1,7 @@
 """Outbox: what waits to be said to the exchange, and when it may be.
 
 Pure. Exchanges cut clients that send too much, and some count PING and PONG frames too (Binance
-spot: five messages a second in all). Pings are never delayed; what waits here makes room for them.
+spot: five messages a second in all). Pings are never delayed; what waits here leaves them room.
 """
 
 from collections import deque
@@ -15,15 +15,15 @@ class Outbox:
 
     Args:
         limit: How many may leave; ``None`` for any number at once.
+        places: How many of them are left to our pings, see ``places_for_pings``.
 
     """
 
-    def __init__(self, limit: OutboundLimit | None) -> None:
+    def __init__(self, limit: OutboundLimit | None, places: int = 1) -> None:
         self._limit = limit
         self._waiting: deque[bytes] = deque()
         self._sent_ns: deque[int] = deque()  # of the last ``limit.messages`` that left
-        # One place is a ping's, where there are two.
-        self._messages_max = 0 if limit is None else max(1, limit.messages - 1)
+        self._messages_max = 0 if limit is None else max(1, limit.messages - places)
 
     def add(self, *messages: bytes) -> None:
         """Put messages at the end."""
@@ -54,9 +54,21 @@ class Outbox:
         return tuple(taken)
 
     def note(self, now_ns: int) -> None:
-        """Count something that left without waiting here: a ping, a pong, a user's message."""
+        """Count something that left without waiting here, but for our pings: they have places."""
         if self._limit is None:
             return
         self._sent_ns.append(now_ns)
         while len(self._sent_ns) > self._limit.messages:
             self._sent_ns.popleft()
+
+
+def places_for_pings(per_ns: int, interval_ns: int) -> int:
+    """
+    Return how many places of an outbound limit are left to pings.
+
+    Args:
+        per_ns: The limit's time.
+        interval_ns: Between pings of ours, 0 if there are none: one place then, for pongs we owe.
+
+    """
+    return -(-per_ns // interval_ns) if interval_ns else 1

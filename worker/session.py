@@ -1,79 +1,27 @@
 """Session: the life of a connection to its exchange, one WebSocket life after another.
 
-Pure. It owns what belongs to the session that is open (heartbeat, silence, outbox), and decides
-when to dial, subscribe, close, wait and give up. It opens no socket and knows no library: the shell
-is ``worker/connection.py``.
+Pure. It owns what belongs to the session that is open (dialogue, heartbeat, silence), and decides
+when to dial, subscribe, close, wait and give up. Its shell is ``worker/connection.py``.
 """
 
-import enum
-
 from worker import heartbeat
-from worker.announcement import Announcement, Cause, EventKind
+from worker import session_events as tell
+from worker import session_facts as facts
+from worker.announcement import Cause
 from worker.backoff import Backoff
+from worker.dialogue import Dialogue
 from worker.exits import Exit
 from worker.heartbeat import Heartbeat
-from worker.outbox import Outbox
-from worker.session_facts import (
-    AbortWire,
-    AckSeen,
-    Action,
-    Announce,
-    CloseWire,
-    Connected,
-    DataSeen,
-    Dial,
-    EndWorker,
-    Event,
-    Lost,
-    Opened,
-    Postponed,
-    ReadySeen,
-    Said,
-    Say,
-    Started,
-    StopWanted,
-    SubscriptionWanted,
-    Tick,
-)
+from worker.outbox import Outbox, places_for_pings
+from worker.session_facts import Action, Announce, CloseWire, Event
+from worker.session_state import OPEN, SERVING, TRANSITIONS, WITH_SOCKET, State
 from worker.silence import Heard, Silence
 from worker.spec import ConnectionSpec, SubscribeSpec
-from worker.subscription import change, opening_messages
 
-SECOND_NS = 1_000_000_000
-NORMAL_CLOSURE, GOING_AWAY, POLICY_VIOLATION = 1000, 1001, 1008  # RFC 6455 section 7.4.1
-# Besides the statuses and the code that mean it by their definition, what exchanges use for it.
-WILL_NOT_PASS_SOON = frozenset({401, 403, 404, 410, POLICY_VIOLATION, 4401, 4403})
+__all__ = ["SERVING", "TRANSITIONS", "Session", "State"]
 
-
-class State(enum.Enum):
-    """Where the session stands; the number is the hot word that others read."""
-
-    IDLE = 0  # not started
-    DIALING = 1  # name, TCP, TLS
-    HANDSHAKING = 2  # HTTP upgrade
-    SUBSCRIBING = 3  # open; welcome, login, subscriptions and their answers on their way
-    UP = 4  # subscribed
-    DRAINING = 5  # closing: the socket is still there
-    WAITING = 6  # no socket, the next dial has a time
-    CLOSED = 7  # for good
-    STALE = 8  # up, and the exchange sends no data
-
-
-_ENDED = {State.DRAINING, State.WAITING, State.CLOSED}
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.IDLE: frozenset({State.DIALING, State.CLOSED}),
-    State.DIALING: frozenset({State.HANDSHAKING, *_ENDED}),
-    State.HANDSHAKING: frozenset({State.SUBSCRIBING, State.UP, *_ENDED}),
-    State.SUBSCRIBING: frozenset({State.UP, *_ENDED}),
-    State.UP: frozenset({State.STALE, *_ENDED}),
-    State.STALE: frozenset({State.UP, *_ENDED}),
-    State.DRAINING: frozenset({State.WAITING, State.CLOSED}),
-    State.WAITING: frozenset({State.DIALING, State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
-SERVING = frozenset({State.UP, State.STALE})
-OPEN = SERVING | {State.SUBSCRIBING}
-WITH_SOCKET = OPEN | {State.DIALING, State.HANDSHAKING, State.DRAINING}
+NORMAL_CLOSURE, GOING_AWAY = 1000, 1001  # RFC 6455 section 7.4.1
+NORMAL_CLOSE = CloseWire(NORMAL_CLOSURE, "", wait=True)
 
 
 class Session:
@@ -101,18 +49,16 @@ class Session:
         self.number = 0
         self.heartbeat: Heartbeat | None = None
         self.up_ns = 0
+        self._dialogue: Dialogue | None = None  # while the session is open
         self._silence: Silence | None = None
-        self._outbox = Outbox(spec.outbound)
-        self._said = 0  # messages of templates, for their ${seq}
-        self._unanswered = 0  # subscriptions without their ack
-        self.awaiting_ready = False
+        self._outbox = _outbox(spec)  # the exchange counts over sessions
         self._deadline_ns: int | None = None
         self._dialed_ns = 0
         self._peer = ""
         self._end_cause = ""  # why we closed, "" if the peer or the network did
         self._end_error = ""
         self._postponed = False  # WAITING for a place in the host's budget, which is ours
-        self._stop: StopWanted | None = None
+        self._stop: facts.StopWanted | None = None
 
     @property
     def attempt(self) -> int:
@@ -122,14 +68,8 @@ class Session:
     @property
     def deadline_ns(self) -> int | None:
         """When ``Tick`` is due, CLOCK_MONOTONIC; ``None`` if there is nothing to wait for."""
-        due = [self._deadline_ns]
-        if self.state in OPEN:
-            if not self.awaiting_ready:
-                due.append(self._outbox.deadline_ns)
-            if self.heartbeat is not None:
-                due.append(self.heartbeat.deadline_ns)
-            if self._silence is not None:
-                due.append(self._silence.deadline_ns)
+        parts = (self._dialogue, self.heartbeat, self._silence) if self.state in OPEN else ()
+        due = [self._deadline_ns, *(part.deadline_ns for part in parts if part is not None)]
         return min((moment for moment in due if moment is not None), default=None)
 
     @property
@@ -138,9 +78,14 @@ class Session:
         return self.heartbeat is not None and self.heartbeat.awaiting
 
     @property
+    def awaiting_ready(self) -> bool:
+        """Whether the exchange has still to open with its welcome."""
+        return self._dialogue is not None and self._dialogue.awaiting_ready
+
+    @property
     def awaiting_acks(self) -> bool:
         """Whether an answer to a subscription would mean anything."""
-        return self._unanswered > 0
+        return self._dialogue is not None and self._dialogue.awaiting_acks
 
     def handle(self, now_ns: int, event: Event) -> tuple[Action, ...]:
         """
@@ -158,32 +103,32 @@ class Session:
 
     def _step(self, now_ns: int, event: Event) -> tuple[Action, ...]:
         match event:
-            case Started():
+            case facts.Started():
                 return self._dial(now_ns)
-            case Postponed(delay_ns):
+            case facts.Postponed(delay_ns):
                 return self._postpone(now_ns, delay_ns)
-            case Connected(peer):
+            case facts.Connected(peer):
                 if self.state is State.DIALING:  # else a stop or a timeout was quicker
                     self.state, self._peer = State.HANDSHAKING, peer
                 return ()
-            case Opened(logins):
+            case facts.Opened(logins):
                 return self._opened(now_ns, logins)
-            case ReadySeen():
-                return self._ready(now_ns)
-            case AckSeen(error):
+            case facts.ReadySeen():
+                return self._subscribe(now_ns) if self.awaiting_ready else ()
+            case facts.AckSeen(error):
                 return self._acked(now_ns, error)
-            case Said():
+            case facts.Said():
                 self._outbox.note(now_ns)
                 return ()
-            case DataSeen():
+            case facts.DataSeen():
                 return self._fresh(now_ns)
-            case SubscriptionWanted(wanted):
+            case facts.SubscriptionWanted(wanted):
                 return self._resubscribe(now_ns, wanted)
-            case Lost():
+            case facts.Lost():
                 return self._lost(now_ns, event)
-            case StopWanted():
+            case facts.StopWanted():
                 return self._wind_up(event)
-            case Tick(heard):
+            case facts.Tick(heard):
                 return self._tick(now_ns, heard)
             case _:
                 return self._beat(now_ns, event)
@@ -197,7 +142,7 @@ class Session:
         self._dialed_ns = now_ns
         self._end_cause, self._peer = "", ""
         self._deadline_ns = now_ns + self._spec.reconnect.connect_timeout_ns
-        return (Dial(self.number, reserved),)
+        return (facts.Dial(self.number, reserved),)
 
     def _postpone(self, now_ns: int, delay_ns: int) -> tuple[Action, ...]:
         if self.state is not State.DIALING:
@@ -212,129 +157,87 @@ class Session:
         if self.state is not State.HANDSHAKING:
             return ()
         self.state = State.SUBSCRIBING
-        self._outbox.add(*logins)
-        self.awaiting_ready = self.subscription.ready is not None
-        return () if self.awaiting_ready else self._subscribe(now_ns)
-
-    def _ready(self, now_ns: int) -> tuple[Action, ...]:
-        if self.state is not State.SUBSCRIBING or not self.awaiting_ready:
-            return ()
-        self.awaiting_ready = False
-        return self._subscribe(now_ns)
+        self._dialogue = Dialogue(self.subscription, self._outbox, logins)
+        return () if self._dialogue.awaiting_ready else self._subscribe(now_ns)
 
     def _subscribe(self, now_ns: int) -> tuple[Action, ...]:
+        assert self._dialogue is not None
         self._deadline_ns = None
         if self._spec.heartbeat is not None:
-            # From here and not from UP: a long list, paced, may take longer than an exchange waits.
             self.heartbeat = Heartbeat(self._spec.heartbeat, now_ns)
-        messages = opening_messages(self.subscription)
-        self._said = len(messages)
-        self._unanswered = len(messages) if self.subscription.ack is not None else 0
-        self._outbox.add(*messages)
+        self._dialogue.begin()
         return self._speak(now_ns)
 
     def _speak(self, now_ns: int) -> tuple[Action, ...]:
-        """Say what may be said; once all is said, wait for the answers or be up."""
-        texts = self._outbox.take(now_ns)
-        actions: tuple[Action, ...] = (Say(texts),) if texts else ()
-        if self._outbox:
-            return actions
-        ack = self.subscription.ack
-        if self._unanswered and ack is not None and self._deadline_ns is None:
-            self._deadline_ns = now_ns + ack.timeout_ns
-        elif not self._unanswered and self.state is State.SUBSCRIBING:
-            return actions + self._up(now_ns)
-        return actions
+        """Say what may be said; once all is said and answered, be up."""
+        if self._dialogue is None:
+            return ()
+        texts = self._dialogue.speak(now_ns)
+        said: tuple[Action, ...] = (facts.Say(texts),) if texts else ()
+        is_up = self._dialogue.is_over and self.state is State.SUBSCRIBING
+        return said + self._up(now_ns) if is_up else said
 
     def _acked(self, now_ns: int, error: str) -> tuple[Action, ...]:
-        if self.state not in OPEN or not self._unanswered:
+        if self._dialogue is None or not self._dialogue.take_answer():
             return ()
-        self._unanswered -= 1
-        if not self._unanswered and not self._outbox:
-            self._deadline_ns = None
         if self.state is not State.SUBSCRIBING:
-            return (_say(EventKind.CONFIG, Cause.SUBSCRIBE_REFUSED, error=error),) if error else ()
+            return (Announce(tell.change_refused(error)),) if error else ()
         if error:
-            close = CloseWire(NORMAL_CLOSURE, "", wait=True)
-            return self._close(Cause.SUBSCRIBE_REFUSED, close, error)
-        return self._up(now_ns) if not self._unanswered and not self._outbox else ()
+            return self._close(Cause.SUBSCRIBE_REFUSED, NORMAL_CLOSE, error)
+        return self._up(now_ns) if self._dialogue.is_over else ()
 
     def _up(self, now_ns: int) -> tuple[Action, ...]:
-        self.state, self.up_ns, self._deadline_ns = State.UP, now_ns, None
+        self.state, self.up_ns = State.UP, now_ns
         self._silence = Silence(self._spec.liveness, self._spec.server_heartbeat, now_ns)
-        detail = {
-            "session": self.number,
-            "attempt": self.attempt,
-            "peer": self._peer,
-            "connect_s": round((now_ns - self._dialed_ns) / SECOND_NS, 6),
-        }
-        return (_say(EventKind.UP, **detail),)
+        up = tell.up(self.number, self.attempt, self._peer, now_ns - self._dialed_ns)
+        return (Announce(up),)
 
     def _resubscribe(self, now_ns: int, wanted: SubscribeSpec) -> tuple[Action, ...]:
         former, self.subscription = self.subscription, wanted
-        if former == wanted or self.state not in OPEN:
+        if former == wanted or self._dialogue is None:
             return ()
-        found = change(former, wanted, self._said + 1) if self.state in SERVING else None
+        found = self._dialogue.change(wanted) if self.state in SERVING else None
         if found is None:
-            close = CloseWire(NORMAL_CLOSURE, "", wait=True)
-            return self._close(Cause.SUBSCRIPTION_CHANGED, close)
-        self._said += len(found.messages)
-        if wanted.ack is not None:
-            self._unanswered += len(found.messages)
-        self._outbox.add(*found.messages)
-        said = _say(
-            EventKind.CONFIG,
-            Cause.SUBSCRIPTION_CHANGED,
-            subscribed=found.added,
-            unsubscribed=found.removed,
-        )
-        return (said, *self._speak(now_ns))
+            return self._close(Cause.SUBSCRIPTION_CHANGED, NORMAL_CLOSE)
+        changed = tell.subscription_changed(found.added, found.removed)
+        return (Announce(changed), *self._speak(now_ns))
 
     # Time ------------------------------------------------------------------------------------
 
     def _tick(self, now_ns: int, heard: Heard) -> tuple[Action, ...]:
         if self._deadline_ns is not None and now_ns >= self._deadline_ns:
-            expired = self._expired(now_ns)
-            if expired:
-                return expired
-        if self.state not in OPEN:
+            return self._expired(now_ns)
+        if self._dialogue is None:
             return ()
-        actions: list[Action] = []
-        if not self.awaiting_ready:
-            actions += self._speak(now_ns)
+        if self._dialogue.is_overdue(now_ns):
+            return self._unanswered(self._dialogue)
+        actions = list(self._speak(now_ns))
         actions += self._beat(now_ns, heartbeat.Tick())
         actions += self._listen(now_ns, heard)
         return tuple(actions)
 
     def _expired(self, now_ns: int) -> tuple[Action, ...]:
-        match self.state:
-            case State.WAITING:
-                reserved, self._postponed = self._postponed, False
-                return self._dial(now_ns, reserved=reserved)
-            case State.DIALING | State.HANDSHAKING:
-                return self._close(Cause.CONNECT_TIMEOUT, AbortWire())
-            case State.SUBSCRIBING if self.awaiting_ready:
-                return self._close(Cause.CONNECT_TIMEOUT, AbortWire())
-            case State.SUBSCRIBING:
-                close = CloseWire(NORMAL_CLOSURE, "", wait=True)
-                return self._close(Cause.SUBSCRIBE_TIMEOUT, close)
-            case State.UP | State.STALE:  # a live change that was not answered
-                self._deadline_ns, self._unanswered = None, 0
-                return (_say(EventKind.CONFIG, Cause.SUBSCRIBE_TIMEOUT),)
-            case _:
-                return ()
+        if self.state is not State.WAITING:
+            return self._close(Cause.CONNECT_TIMEOUT, facts.AbortWire())
+        reserved, self._postponed = self._postponed, False
+        return self._dial(now_ns, reserved=reserved)
+
+    def _unanswered(self, dialogue: Dialogue) -> tuple[Action, ...]:
+        if self.state is State.SUBSCRIBING:
+            return self._close(Cause.SUBSCRIBE_TIMEOUT, NORMAL_CLOSE)
+        dialogue.give_up()  # a live change: what is subscribed stays so
+        return (Announce(tell.change_unanswered()),)
 
     def _listen(self, now_ns: int, heard: Heard) -> tuple[Action, ...]:
         if self._silence is None or self.state not in SERVING:
             return ()
         verdict = self._silence.judge(now_ns, heard)
-        age_s = round(verdict.age_ns / SECOND_NS, 6)
         if verdict.dead is not None:
-            said = _say(EventKind.TIMEOUT, verdict.dead, session=self.number, waited_s=age_s)
+            said = Announce(tell.timeout(self.number, verdict.dead, verdict.age_ns))
             return (said, *self._close(verdict.dead, _closing_of_the_dead(verdict.dead)))
         if verdict.stale and self.state is State.UP:
             self.state = State.STALE
-            return (_say(EventKind.STALE, Cause.DATA_SILENCE, age_s=age_s),)
+            return (Announce(tell.stale(verdict.age_ns)),)
         if not verdict.stale and self.state is State.STALE:
             return self._fresh(now_ns)
         return ()
@@ -344,7 +247,7 @@ class Session:
             return ()
         self._silence.judge(now_ns, Heard(frame_ns=now_ns, data_ns=now_ns))
         self.state = State.UP
-        return (_say(EventKind.FRESH),)
+        return (Announce(tell.fresh()),)
 
     def _beat(self, now_ns: int, event: heartbeat.Event) -> tuple[Action, ...]:
         if self.heartbeat is None or self.state not in (*OPEN, State.DRAINING):
@@ -360,25 +263,19 @@ class Session:
     def _declare_dead(self, dead: heartbeat.DeclareDead) -> tuple[Action, ...]:
         if self.state not in OPEN:
             return ()
-        detail: dict[str, object] = {
-            "session": self.number,
-            "waited_s": round(dead.waited_ns / SECOND_NS, 6),
-        }
-        if dead.unread:
-            detail["unread_bytes"] = dead.unread
-        timeout = _say(EventKind.TIMEOUT, dead.cause, **detail)
-        return (timeout, *self._close(dead.cause, _closing_of_the_dead(dead.cause)))
+        timeout = tell.timeout(self.number, dead.cause, dead.waited_ns, dead.unread)
+        return (Announce(timeout), *self._close(dead.cause, _closing_of_the_dead(dead.cause)))
 
     # Ending ----------------------------------------------------------------------------------
 
-    def _wind_up(self, stop: StopWanted) -> tuple[Action, ...]:
+    def _wind_up(self, stop: facts.StopWanted) -> tuple[Action, ...]:
         self._stop = self._stop or stop
         match self.state:
             case State.IDLE | State.WAITING:
                 self.state, self._deadline_ns = State.CLOSED, None
-                return (EndWorker(Exit.STOPPED),)
+                return (facts.EndWorker(Exit.STOPPED),)
             case State.DIALING | State.HANDSHAKING:
-                return self._close(Cause.STOP, AbortWire())
+                return self._close(Cause.STOP, facts.AbortWire())
             case State.SUBSCRIBING | State.UP | State.STALE:
                 return self._close(Cause.STOP, CloseWire(stop.code, stop.reason, wait=True))
             case _:
@@ -394,12 +291,10 @@ class Session:
 
     def _forget(self) -> None:
         """Drop what only an open session needs."""
-        self._silence = None
+        self._dialogue = self._silence = None
         self._outbox.clear()
-        self._unanswered = 0
-        self.awaiting_ready = False
 
-    def _lost(self, now_ns: int, lost: Lost) -> tuple[Action, ...]:
+    def _lost(self, now_ns: int, lost: facts.Lost) -> tuple[Action, ...]:
         if self.state not in WITH_SOCKET:
             return ()
         up_for_ns = now_ns - self.up_ns if self.up_ns else 0
@@ -408,50 +303,48 @@ class Session:
         end = self._end_of(lost)
         delay_ns = None
         if end is None:
-            hopeless = {*WILL_NOT_PASS_SOON, *self._spec.reconnect.refusals}
-            refused = lost.status in hopeless or lost.code in hopeless
             delay_ns = self._backoff.next_delay_ns(
                 up_for_ns,
                 lost.draw,
-                hammering=refused or self._end_cause == Cause.SUBSCRIBE_REFUSED,
+                hammering=self._end_cause == Cause.SUBSCRIBE_REFUSED
+                or self._backoff.is_refusal(lost.status, lost.code),
                 at_least_ns=lost.retry_after_ns,
             )
             end = Exit.UNAVAILABLE if self._backoff.exhausted else None
-        if end is not None:
-            self.state = State.CLOSED
-            return (self._down(lost, up_for_ns, None), EndWorker(end))
-        assert delay_ns is not None
-        self.state = State.WAITING
-        self._deadline_ns = now_ns + delay_ns
-        return (self._down(lost, up_for_ns, delay_ns),)
+        if end is None:
+            assert delay_ns is not None
+            self.state, self._deadline_ns = State.WAITING, now_ns + delay_ns
+            return (self._down(lost, up_for_ns, delay_ns),)
+        self.state = State.CLOSED
+        return (self._down(lost, up_for_ns, None), facts.EndWorker(end))
 
-    def _end_of(self, lost: Lost) -> Exit | None:
+    def _end_of(self, lost: facts.Lost) -> Exit | None:
         if self._stop is not None:
             return Exit.STOPPED
         if lost.permanent is not None:
             return lost.permanent
         return None if self._spec.reconnect.enabled else Exit.UNAVAILABLE
 
-    def _down(self, lost: Lost, up_for_ns: int, delay_ns: int | None) -> Announce:
-        detail: dict[str, object] = {"session": self.number, "attempt": self._backoff.attempt}
-        if up_for_ns:
-            detail["up_s"] = round(up_for_ns / SECOND_NS, 3)
-        for name in ("code", "reason", "status"):
-            if (value := getattr(lost, name)) not in (None, ""):
-                detail[name] = value
-        # How our own closing looked to the wire is no news.
-        if error := self._end_error if self._end_cause else lost.error:
-            detail["error"] = error
-        delay_s = None if delay_ns is None else delay_ns / SECOND_NS
-        cause = self._end_cause or lost.cause
-        return _say(EventKind.DOWN, cause, delay_s, **detail)
+    def _down(self, lost: facts.Lost, up_for_ns: int, delay_ns: int | None) -> Announce:
+        return Announce(
+            tell.down(
+                lost,
+                number=self.number,
+                attempt=self._backoff.attempt,
+                up_for_ns=up_for_ns,
+                delay_ns=delay_ns,
+                our_cause=self._end_cause,
+                our_error=self._end_error,
+            )
+        )
+
+
+def _outbox(spec: ConnectionSpec) -> Outbox:
+    if spec.outbound is None:
+        return Outbox(None)
+    interval_ns = 0 if spec.heartbeat is None else spec.heartbeat.interval_ns
+    return Outbox(spec.outbound, places_for_pings(spec.outbound.per_ns, interval_ns))
 
 
 def _closing_of_the_dead(cause: str) -> CloseWire:
     return CloseWire(GOING_AWAY, cause.replace("_", " "), wait=False)
-
-
-def _say(
-    kind: EventKind, cause: str = "", delay_s: float | None = None, /, **detail: object
-) -> Announce:
-    return Announce(Announcement(kind=kind, cause=cause, detail=detail, delay_s=delay_s))

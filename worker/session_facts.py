@@ -56,7 +56,7 @@ class AckSeen:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """Something left that the outbound limit counts: a pong, a reply, a user's message."""
+    """Something left that the outbound limit counts: a pong, a reply to a ping."""
 
 
 @dataclass(frozen=True, slots=True)

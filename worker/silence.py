@@ -37,7 +37,7 @@ class Silence:
     Args:
         liveness: How long which silence may last.
         heartbeat: The exchange's own heartbeat, if it has one.
-        up_ns: When the session got up.
+        up_ns: When the session got up, CLOCK_MONOTONIC nanoseconds.
 
     """
 
@@ -49,7 +49,7 @@ class Silence:
         self.stale = False
 
     def judge(self, now_ns: int, heard: Heard) -> Verdict:
-        """Take what was heard, return what it means. ``deadline_ns`` follows from it."""
+        """Take what was heard until ``now_ns`` (CLOCK_MONOTONIC), return what it means."""
         self._heard = heard
         for cause, deadline_ns, since_ns in self._deadlines():
             if now_ns >= deadline_ns and cause is not None:

@@ -57,10 +57,10 @@ class HeartbeatSpec:
     """
     Pings to the exchange. Application pings are ordinary text messages, else PING frames are sent.
 
-    ``payload`` may hold ``${seq}``, ``${ts_ms}`` and ``${uuid}``. With PING frames and no payload
-    each ping has a body of its own. ``pong_id`` is a JMESPath to the echoed ``${seq}``.
-    ``first_ns`` is the delay of the first ping after the session is up. ``misses`` unanswered pings
-    in a row mean death.
+    ``payload`` may hold ``${seq}``, ``${ts_s}``, ``${ts_ms}`` and ``${uuid}``. With PING frames and
+    no payload each ping has a body of its own. ``pong_id`` is a JMESPath to the echoed ``${seq}``.
+    ``first_ns`` is the delay of the first ping after the session began to subscribe. ``misses``
+    unanswered pings in a row mean death.
     """
 
     interval_ns: int = 30 * SECOND_NS

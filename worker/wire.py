@@ -68,14 +68,18 @@ def make_wire(spec: ConnectionSpec, route: Route, events: WireEvents) -> Wire:
     return engine(spec, route, events)
 
 
-def tls_context(spec: ConnectionSpec) -> ssl.SSLContext | None:
+def tls_context(url: str, ca: str | None) -> ssl.SSLContext | None:
     """
     Return the context of a ``wss`` connection: peer and name always verified.
+
+    Args:
+        url: Where to dial; a login may have changed it.
+        ca: The operator's own CA file.
 
     Raises:
         OSError: If the operator's CA file cannot be read.
 
     """
-    if not spec.url.lower().startswith("wss:"):
+    if not url.lower().startswith("wss:"):
         return None
-    return ssl.create_default_context(cafile=spec.tls_ca)
+    return ssl.create_default_context(cafile=ca)

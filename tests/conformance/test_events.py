@@ -209,11 +209,8 @@ def test_e4_a_handler_that_raises_is_logged_counted_told_and_the_next_runs(kind,
 
     with caplog.at_level(logging.ERROR, logger="worker.client"):
         run(act())
-    assert [record.getMessage() for record in caplog.records] == [
-        "a handler of 'connected' raised",
-        "a handler of 'error' raised",
-    ]
-    assert caplog.records[0].exc_info
+    assert len(caplog.records) == 2
+    assert all(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize("how", ["at once", "in a task of its own"])

@@ -99,7 +99,14 @@ def test_attach_finds_a_fleet_by_name(tmp_path, monkeypatch):
     with shm.attach("majors", "a") as reader:
         assert reader.epoch == 3
         assert reader.counters()["messages"] == 0
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no segment of connection 'b' in .*are: a$"):
         shm.attach("majors", "b")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"no fleet 'minors' below .*are: majors$"):
         shm.attach("minors", "a")
+
+
+def test_the_package_lists_what_it_gives():
+    assert set(shm.__all__) <= set(dir(shm))
+    assert all(getattr(shm, name) for name in shm.__all__)
+    with pytest.raises(AttributeError, match="attacj"):
+        _ = shm.attacj

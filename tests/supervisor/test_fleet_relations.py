@@ -220,14 +220,28 @@ def test_a_budget_is_for_a_host_without_port(host, good):
         ("${uuid}" + "x" * 89, None),
         ("${uuid}" + "x" * 90, 126),
         ("${ts_ms}${ts_s}" + "x" * 86, 126),
-        ("${other}" + "x" * 117, None),
-        ("${other}" + "x" * 118, 126),
+        ("$other{}" + "x" * 117, None),
+        ("$other{}" + "x" * 118, 126),
     ],
 )
 def test_a_ping_frame_is_measured_at_its_longest(payload, length):
     found = faults(**beat(payload=payload))
     assert list(found) == ([] if length is None else ["heartbeat.payload"])
     assert all(f"got {length} " in message for message in found.values())
+
+
+@pytest.mark.parametrize("field", ["${sq}", "${}", "${seq", "${SEQ}", "${seq }", "${seqs"])
+def test_a_field_that_no_ping_fills_is_told_and_not_sent(field):
+    for written in (beat, messages):
+        found = only("heartbeat.payload", **written(payload=f"${{seq}} {field}"))
+        assert found.startswith(f"holds {field}, which is no field; there are ${{seq}}")
+
+
+@pytest.mark.parametrize("field", ["${}", "${ping", "${a-b}", "${a b}"])
+def test_a_field_of_a_reply_that_is_no_path_is_told(field):
+    rules = [{"match": "ping", "reply": '{"pong":${ping}}'}, {"match": "x", "reply": field}]
+    found = only("server_ping.1.reply", server_ping=rules)
+    assert found == f"holds {field}, which is no path; write ${{a}} or ${{a.b}}"
 
 
 def test_the_body_of_an_application_ping_may_be_longer():
@@ -250,6 +264,14 @@ def test_several_misses_of_application_pings_need_an_id():
     assert faults(**beat(misses=2)) == {}
 
 
+def test_ping_frames_of_one_payload_cannot_be_told_apart():
+    assert "put ${seq} into it" in only("heartbeat.misses", **beat(payload="x", misses=2))
+    late = {"interval": 10, "timeout": 20}
+    assert "put ${seq} into it" in only("heartbeat.timeout", **beat(payload="x", **late))
+    assert faults(**beat(payload="x${seq}", misses=2, **late)) == {}
+    assert faults(**beat(misses=2, **late)) == {}
+
+
 def test_silence_must_outlast_the_pings():
     for silence in (19, 20):
         message = only("liveness.max_silence", liveness={"max_silence": silence}, **beat())
@@ -264,6 +286,9 @@ def test_silence_must_outlast_the_pings():
 def test_an_outbound_limit_leaves_a_place_for_pings():
     assert "2 or more" in only("outbound.messages", outbound={"messages": 1})
     assert faults(outbound={"messages": 2}) == {}
+    often = beat(interval=0.25, timeout=0.2)
+    assert "5 or more" in only("outbound.messages", outbound={"messages": 4}, **often)
+    assert faults(outbound={"messages": 5}, **often) == {}
     assert faults(outbound={"messages": 1}, heartbeat=False) == {}
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import Fault
-from supervisor.fleet_model import duration_ns, size_bytes
 from supervisor.fleet_spec import merge
+from supervisor.fleet_units import duration_ns, size_bytes
 from supervisor.fleetfile import FleetFileError, load
 from supervisor.toml_positions import line_numbers
 from worker.profiles import PROFILES
@@ -153,6 +153,25 @@ crash_loop = { deaths = 0 }
         (12, "connection[1].restart.initial_delay"),
         (13, "connection[1].restart.crash_loop.deaths"),
     ]
+
+
+def test_what_is_missing_is_told_at_the_connection_and_not_at_defaults_that_are_not_there(faults):
+    text = MINIMAL + "heartbeat = { use_ws_ping = false, use_application_ping = true }\n"
+    assert [(line, key) for line, key, _message in faults(text)] == [
+        (4, "connection[0].heartbeat.payload"),
+        (4, "connection[0].heartbeat.pong_matcher"),
+    ]
+    found = faults("[defaults]\nstop_timeout = 1\n" + text)
+    assert {key for _line, key, _message in found} == {
+        "connection[0].heartbeat.payload",
+        "connection[0].heartbeat.pong_matcher",
+    }
+
+
+def test_a_text_for_the_heartbeat_that_is_no_duration_is_told_as_its_interval(faults):
+    line, key, message = only(faults(MINIMAL + 'heartbeat = "trading"\n'))
+    assert (line, key) == (4, "connection[0].heartbeat.interval")
+    assert "got 'trading'" in message
 
 
 def test_a_fault_in_the_defaults_is_told_there_and_once(faults):
@@ -306,6 +325,9 @@ def test_false_switches_off_until_a_later_table_or_number_switches_on(read):
         ("heartbeat = 5", "heartbeat = { interval = 60 }", "", 60, 10),
         ("heartbeat = 5", "heartbeat = { first = 1 }", "", 5, 5),
         ("heartbeat = 5", "heartbeat = 60", "", 60, 10),
+        # A text with a unit is as good as a number.
+        ("", "heartbeat = '5s'", "", 5, 5),
+        ("heartbeat = '1m'", "", "", 60, 10),
     ],
 )
 def test_a_number_sets_the_interval(read, defaults, own, exchange, interval, timeout):
@@ -446,7 +468,7 @@ def test_every_host_has_a_budget_but_this_machine(read, host, tables, connects):
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("heartbeat = true", "must be a table or false, got True"),
+        ("heartbeat = true", "must be a table or false or its interval (seconds"),
         ("proxy = 5", "must be text or a table {env = ...}"),
         ("headers = { X = 5 }", "must be text or a table"),
         ("headers = { str = 5 }", "must be text or a table"),

@@ -15,8 +15,9 @@ import pytest
 from exchange import running_exchange
 from fleet import wait_for
 
-from supervisor.exchange_dialects import EXCHANGES, Market
+from supervisor.exchange_dialects import EXCHANGES
 from supervisor.exchange_faults import KINDS
+from supervisor.exchange_feed import BATCH_MAX, BEHIND_MAX_S, Feed, Market
 
 SUBSCRIBE = {
     "/binance": '{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}',
@@ -281,6 +282,27 @@ def test_the_same_seed_gives_the_same_market():
     first, second, other = Market(1), Market(1), Market(2)
     trades = [[market.trade() for _ in range(20)] for market in (first, second, other)]
     assert trades[0] == trades[1] != trades[2]
+
+
+def test_data_stands_on_an_absolute_timetable_and_is_given_out_in_batches():
+    feed = Feed(rate=1000)
+    feed.begin(50.0)
+    assert feed.take(50.25) == range(1, 251)
+    assert feed.take(50.25) == range(251, 251)
+    assert feed.take(60.0) == range(251, 251 + BATCH_MAX)
+    feed.mute(60.0)
+    assert feed.take(60.5) == range(751, 1251), "what was muted is not made up for"
+    assert (feed.sent, feed.skipped) == (1250, 0)
+
+
+def test_a_reader_that_stalls_gets_the_latest_data_later_and_the_rest_is_counted():
+    feed = Feed(rate=100)
+    feed.begin(50.0)
+    for now_s in (50.5, 51.0, 55.0):
+        feed.hold(now_s)
+    kept = int(BEHIND_MAX_S * 100)
+    assert feed.skipped == 500 - kept
+    assert feed.take(55.0) == range(1, kept + 1)
 
 
 def test_the_page_names_every_dialect_and_fault():

@@ -27,6 +27,10 @@ class ExchangeThread:
         if self._failure is not None:
             raise self._failure
 
+    def call(self, function):
+        """Have a function called on the exchange's loop."""
+        self._loop.call_soon_threadsafe(function)
+
     def _run(self):
         try:
             asyncio.run(self._serve())

@@ -57,7 +57,7 @@ def spec_of(url, **keys):
 def dial(spec):
     ear = Ear()
     wire = make_wire(spec, Route(url=spec.url, headers=spec.headers), ear)
-    wire.open(tls_context(spec))
+    wire.open(tls_context(spec.url, spec.tls_ca))
     return wire, ear
 
 

@@ -41,6 +41,14 @@ def test_a_refusal_that_will_not_pass_waits_longest_whatever_the_draw():
     assert Backoff(SPEC).next_delay_ns(0, 0.0, hammering=True) == SPEC.max_delay_ns
 
 
+def test_refusals_are_the_known_ones_and_those_of_the_spec():
+    backoff = Backoff(ReconnectSpec(refusals=(4009,)))
+    assert all(backoff.is_refusal(status, None) for status in (401, 403, 404, 410))
+    assert all(backoff.is_refusal(None, code) for code in (1008, 4401, 4403, 4009))
+    assert not any(backoff.is_refusal(status, None) for status in (None, 429, 503))
+    assert not any(backoff.is_refusal(None, code) for code in (1000, 1001, 1006))
+
+
 @given(st.lists(st.tuples(st.integers(0, 10**12), st.floats(0, 1, exclude_max=True)), max_size=80))
 def test_no_delay_leaves_its_bounds(lives):
     backoff = Backoff(SPEC)

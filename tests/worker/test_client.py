@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from library import Answering, client, exchange_of, run, until
+from library import Answering, Diary, client, exchange_of, fast, refused_url, run, until
 
+import worker
 from worker import ConnectionFailed, NotConnected, WebSocket, connect
 from worker.errors import ConnectionClosed, WebSocketError
 
@@ -20,6 +21,28 @@ URL = "ws://127.0.0.1:1/"
         ({"engine": "picows", "compression": True}, "compression: picows inflates nothing"),
         ({"max_message": 0}, "max_message"),
         ({"buffer": 0}, "buffer"),
+        ({"buffer": "9"}, "buffer must be a whole number above zero, got '9'"),
+        ({"heartbeat": False}, "or None for no heartbeat; got False"),
+        ({"heartbeat": {"interval": 3}}, "must be seconds between pings, a HeartbeatConfig"),
+        ({"backoff": 3}, "backoff must be a BackoffConfig, got 3"),
+        ({"reconnect": 3}, "reconnect must be True or False; see backoff, got 3"),
+        ({"ssl_context": True}, "ssl_context must be an ssl.SSLContext"),
+        ({"deserializer": "json"}, "deserializer must be a function, got 'json'"),
+        ({"proxy": "ftp://u:secret@h:1"}, "proxy: proxy URL has no scheme that is known"),
+        ({"proxy": 5}, "proxy must be text, got int"),
+        ({"headers": ["a"]}, "headers must be a mapping"),
+        ({"headers": {"X": 1}}, "name and value of 'X' must be text"),
+        ({"headers": {"Host": "h"}}, "'Host' is made by the handshake itself; leave it out"),
+        ({"headers": {"X": "a\r\nY: b"}}, "'X' its value must not hold control characters"),
+        ({"headers": {"X": "→"}}, "'X' its value must be Latin-1"),
+        ({"headers": {"X Y": "a"}}, "'X Y' is no name of a header"),
+        ({"headers": {"X": "a", "x": "b"}}, "'x' is the same header as 'X'; keep one"),
+        ({"subprotocols": "mqtt"}, r"a list of names: write \['mqtt'\]"),
+        ({"subprotocols": ["a b"]}, "'a b' is no name of one"),
+        ({"subscribe": '{"op":"x"}'}, "subscribe must be a list of messages: write"),
+        ({"subscribe": {"op": "x"}}, r"write \[{'op': 'x'}\]"),
+        ({"subscribe": ["a", object()]}, "subscribe: message 1 is no text"),
+        ({"subscribe": [b"\xff"]}, "subscribe: message 0 is no text"),
     ],
 )
 def test_impossible_arguments_are_refused_by_name(keys, text):
@@ -27,10 +50,135 @@ def test_impossible_arguments_are_refused_by_name(keys, text):
         WebSocket(URL, **keys)
 
 
+def test_a_proxy_that_is_refused_is_not_quoted():
+    with pytest.raises(ValueError, match="proxy") as refused:
+        WebSocket(URL, proxy="http://user:secret@")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", [None, "", "http://h/", "h.test/ws", "ws://"])
+def test_what_is_no_uri_is_refused(uri):
+    with pytest.raises(ValueError, match=r"^uri"):
+        WebSocket(uri)
+
+
+def test_an_unknown_event_and_a_handler_that_is_none_are_refused_at_once():
+    ws = WebSocket(URL)
+    with pytest.raises(ValueError, match=r"no event .msg.; there are closed, .*message"):
+        ws.on("msg")
+    with pytest.raises(ValueError, match="a handler of 'message' must be a function, got 3"):
+        ws.add_handler("message", 3)
+
+
+def test_receiving_before_connecting_is_refused_and_not_waited_for():
+    async def act():
+        ws = WebSocket(URL)
+        with pytest.raises(NotConnected, match="idle; call connect"):
+            await ws.recv()
+        with pytest.raises(NotConnected, match="idle"):
+            async for _ in ws:
+                pass
+
+    run(act())
+
+
+@pytest.mark.parametrize(
+    ("closing", "text"),
+    [
+        ((99999, ""), "code must be 1000 or another"),
+        ((1006, ""), "code must be 1000 or another"),
+        (("1000", ""), "code must be 1000 or another"),
+        ((1000, "ä" * 62), "reason has at most 123 bytes, got 124"),
+    ],
+)
+def test_a_close_that_cannot_be_sent_is_refused_and_the_session_goes_on(closing, text):
+    async def act():
+        script = Answering()
+        async with exchange_of(script) as exchange:
+            ws = await client(exchange.url)
+            with pytest.raises(ValueError, match=text):
+                await ws.close(*closing)
+            assert ws.is_connected
+            await ws.close(4001, "x" * 123)
+            assert ws.state == "closed"
+        assert script.closes == [(4001).to_bytes(2, "big") + b"x" * 123]
+
+    run(act())
+
+
 def test_a_client_can_be_made_and_asked_before_there_is_a_loop():
     ws = connect(URL, heartbeat="trading")
     assert (ws.state, ws.is_connected, ws.latency_ms, ws.uri) == ("idle", False, None, URL)
     assert ws.stats().state == "idle"
+
+
+def test_the_package_lists_what_it_gives():
+    assert set(worker.__all__) <= set(dir(worker))
+    assert all(getattr(worker, name) for name in worker.__all__)
+    with pytest.raises(AttributeError, match="Websocket"):
+        _ = worker.Websocket
+
+
+def test_its_repr_tells_host_and_state_and_no_token():
+    ws = WebSocket("wss://user:secret@h.test:444/ws?listenKey=secret")
+    assert repr(ws) == "<WebSocket wss://h.test:444 idle>"
+    assert repr(WebSocket("ws://[::1]:9350/a")) == "<WebSocket ws://[::1]:9350 idle>"
+
+
+def test_dials_that_fail_are_logged_for_those_who_listen_to_no_event(caplog):
+    async def act():
+        url = refused_url()
+        ws = client(f"{url}?token=secret")
+        dial = asyncio.create_task(ws.connect())
+        await until(lambda: len(caplog.records) >= 2)
+        await ws.close()
+        with pytest.raises(ConnectionFailed):
+            await dial
+        assert caplog.records[0].levelname == "WARNING"
+        said = caplog.messages[0]
+        assert said.startswith(f"{url.removesuffix('/ws')}: cannot connect (connect_refused: ")
+        assert "; dial 2 in 0.0" in said
+        assert "secret" not in caplog.text
+
+    run(act())
+
+
+def test_a_lost_session_is_logged_and_what_the_peer_said_cannot_command_a_terminal(caplog):
+    async def act():
+        async def serve(peer):
+            peer.send(8, (1011).to_bytes(2, "big") + b"\x1b[2Jbye")
+            await peer.receive()
+
+        async with exchange_of(serve) as exchange:
+            ws = await client(exchange.url)
+            await until(lambda: "lost (peer_closed" in caplog.text)
+            await ws.close()
+        assert "\x1b" not in caplog.text
+
+    run(act())
+
+
+def test_the_first_time_a_matcher_raises_is_logged(caplog):
+    async def act():
+        script = Answering(answer=lambda text: b"pong")
+        async with exchange_of(script) as exchange:
+            beat = fast(
+                timeout=0.05,
+                payload=b"ping",
+                use_ws_ping=False,
+                use_application_ping=True,
+                pong_matcher=lambda message: message.get("op") == "pong",
+            )
+            ws = client(exchange.url, heartbeat=beat)
+            diary = Diary(ws)
+            await ws.connect()
+            await diary.until("error", 3)
+            await ws.close()
+        said = [line for line in caplog.messages if "pong_matcher" in line]
+        assert len(said) == 1
+        assert "AttributeError: 'str' object has no attribute 'get'" in said[0]
+
+    run(act())
 
 
 def test_awaiting_connects_and_states_follow_the_life():

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.outbox import Outbox
+from worker.outbox import Outbox, places_for_pings
 from worker.spec import OutboundLimit
 
 TEXTS = tuple(b"%d" % number for number in range(10))
@@ -32,7 +32,21 @@ def test_a_limit_of_one_lets_one_pass():
     assert outbox.deadline_ns == 100
 
 
-def test_pings_and_pongs_are_counted_and_never_wait():
+def test_every_ping_of_the_limits_time_has_its_place():
+    assert places_for_pings(100, 0) == 1, "for a pong"
+    assert [places_for_pings(100, interval) for interval in (2000, 100, 99, 50, 30)] == [
+        1,
+        1,
+        2,
+        2,
+        4,
+    ]
+    outbox = Outbox(OutboundLimit(messages=5, per_ns=100), places=3)
+    outbox.add(*TEXTS)
+    assert outbox.take(0) == TEXTS[:2]
+
+
+def test_pongs_are_counted_and_never_wait():
     outbox = Outbox(OutboundLimit(messages=3, per_ns=100))
     outbox.note(10)
     outbox.note(20)

@@ -102,7 +102,7 @@ def test_messages_are_published_byte_for_byte_in_order_with_both_clocks(start):
         reader = start.subscriber(worker, b"data.x\0")
         wait_for(lambda: worker.word(Word.SUBSCRIBERS) == 1, worker.said())
         up(worker)
-        exchange._loop.call_soon_threadsafe(go.set)
+        exchange.call(go.set)
         wait_for(lambda: len(reader.read()) == 200, "all messages")
         frames = reader.frames
         assert [frame.payload for frame in frames] == [payload for _, payload in sent]
@@ -317,7 +317,7 @@ def test_keys_make_topics_with_numbers_of_their_own(start):
         reader = start.subscriber(worker, b"data.x\0", b"data.x.")
         wait_for(lambda: worker.word(Word.SUBSCRIBERS) == 2, worker.said())
         up(worker)
-        exchange._loop.call_soon_threadsafe(go.set)
+        exchange.call(go.set)
         wait_for(lambda: len(reader.read()) == 9, "all")
         assert [frame.seq for frame in reader.frames] == list(range(1, 10))
         for topic in ("data.x", "data.x.k1", "data.x.k2"):

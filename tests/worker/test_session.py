@@ -360,6 +360,19 @@ def test_a_long_list_is_said_at_the_pace_allowed_and_pings_go_meanwhile():
         assert sum(window) <= 3
 
 
+def test_a_place_is_left_for_every_ping_of_the_limits_time():
+    beat = HeartbeatSpec(interval_ns=SECOND_NS // 4, timeout_ns=SECOND_NS // 8, first_ns=1)
+    spec = ConnectionSpec(
+        name="x",
+        url=URL,
+        heartbeat=beat,
+        subscribe=SubscribeSpec(messages=tuple("abcdef")),
+        outbound=OutboundLimit(messages=6, per_ns=SECOND_NS),
+    )
+    _session, actions = opened(spec)
+    assert actions == (Say((b"a", b"b")),), "four of six are for pings"
+
+
 def test_a_dial_without_budget_waits_and_goes_with_the_number_it_had():
     session = Session(SPEC)
     session.handle(0, Started())

@@ -215,7 +215,8 @@ def test_welcome_login_and_answers_come_in_order_before_up(start):
             b'{"sub":["a","b"],"id":1}',
             b'{"sub":["c"],"id":2}',
         ]
-        assert worker.count(Counter.MESSAGES) == 3, "welcome and answers are data"
+        # The last answer is counted after it was looked at, and that made the session UP.
+        wait_for(lambda: worker.count(Counter.MESSAGES) == 3, "welcome and answers are data")
         worker.stop()
 
 

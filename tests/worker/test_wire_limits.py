@@ -226,5 +226,5 @@ def test_a_peer_that_is_gone_before_the_handshake_is_not_dialled_again(engine):
 
 
 def test_a_context_is_made_for_wss_only():
-    assert tls_context(spec_of("ws://h/")) is None
-    assert tls_context(spec_of("WSS://h/")).verify_mode is ssl.CERT_REQUIRED
+    assert tls_context("ws://h/", None) is None
+    assert tls_context("WSS://h/", None).verify_mode is ssl.CERT_REQUIRED

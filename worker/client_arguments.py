@@ -1,0 +1,115 @@
+"""Client arguments: what a user of the library passed, checked before anything is dialled.
+
+A fault found here is told where it was written; the same fault found by a dial would be told in the
+background, again and again, to nobody.
+"""
+
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from websockets.exceptions import InvalidURI, ProtocolError
+from websockets.frames import Close
+from websockets.uri import parse_uri
+
+from worker.dial import ProxyRefused, parse_proxy
+from worker.handshake import header_faults, is_token
+
+REASON_BYTES_MAX = 123  # RFC 6455 section 5.5: 125, less the code
+
+
+def check_uri(uri: object) -> None:
+    """Raises ValueError if it is no URI that can be dialled."""
+    if not isinstance(uri, str):
+        raise ValueError(f"uri must be text such as 'wss://host/path', got {uri!r}")
+    try:
+        parse_uri(uri)
+    except InvalidURI as error:
+        raise ValueError(f"uri: {error}") from None
+
+
+def check_count(name: str, value: object) -> None:
+    """Raises ValueError if it is no whole number above zero."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number above zero, got {value!r}")
+
+
+def check_instance(name: str, value: object, kind: type, mend: str) -> None:
+    """Raises ValueError if a value is not of its type; ``mend`` says what to write."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be {mend}, got {value!r}")
+
+
+def check_network(ssl_context: object, proxy: object) -> None:
+    """Raises ValueError if a connection cannot be made with these. No proxy URL is quoted."""
+    if ssl_context is not None:
+        check_instance(
+            "ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext, or None for the default"
+        )
+    if proxy is not None:
+        if not isinstance(proxy, str):
+            raise ValueError(f"proxy must be text, got {type(proxy).__name__}")
+        try:
+            parse_proxy(proxy)
+        except ProxyRefused as error:
+            raise ValueError(f"proxy: {error}") from None
+
+
+def headers_of(headers: object) -> tuple[tuple[str, str], ...]:
+    """Return headers as the handshake takes them. Raises ValueError if it cannot."""
+    if headers is None:
+        return ()
+    if not isinstance(headers, Mapping):
+        raise ValueError(f"headers must be a mapping of names to values, got {headers!r}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ValueError(f"headers: name and value of {name!r} must be text")
+    for name, fault in header_faults(headers):
+        raise ValueError(f"headers: {name!r} {fault}")
+    return tuple(headers.items())
+
+
+def subprotocols_of(subprotocols: Iterable[str] | None) -> tuple[str, ...]:
+    """Return subprotocols as the handshake takes them. Raises ValueError if it cannot."""
+    if isinstance(subprotocols, str):
+        raise ValueError(f"subprotocols must be a list of names: write [{subprotocols!r}]")
+    names = tuple(subprotocols or ())
+    for name in names:
+        if not isinstance(name, str) or not is_token(name):
+            raise ValueError(f"subprotocols: {name!r} is no name of one (RFC 6455 section 4.1)")
+    return names
+
+
+def messages_of(subscribe: Any) -> tuple[str, ...]:
+    """Return subscriptions as texts. Raises ValueError unless it is several messages."""
+    if isinstance(subscribe, str | bytes | Mapping):
+        raise ValueError(f"subscribe must be a list of messages: write [{subscribe!r}]")
+    texts = []
+    for index, item in enumerate(subscribe):
+        try:
+            texts.append(text_of(item))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"subscribe: message {index} is no text: {error}") from None
+    return tuple(texts)
+
+
+def text_of(item: Any) -> str:
+    """Return text, UTF-8 bytes, or an object as JSON, as text."""
+    if isinstance(item, str):
+        return item
+    return item.decode() if isinstance(item, bytes) else msgspec.json.encode(item).decode()
+
+
+def check_closing(code: int, reason: str) -> None:
+    """Raises ValueError if a close frame cannot hold them."""
+    try:
+        Close(code, reason).check()
+    except (ProtocolError, TypeError):
+        raise ValueError(
+            f"code must be 1000 or another close code that may be sent, such as 3000 to 4999, "
+            f"got {code!r}"
+        ) from None
+    length = len(reason.encode())
+    if length > REASON_BYTES_MAX:
+        raise ValueError(f"reason has at most {REASON_BYTES_MAX} bytes, got {length}")

@@ -1,0 +1,51 @@
+"""Output: what a connection tells its owner, and the numbers that it keeps there.
+
+A supervised worker's is ``worker/runner.py``, the library's ``worker/client_output.py``.
+"""
+
+from typing import Protocol
+
+from worker.announcement import Announcement
+from worker.dialect import DialectError
+from worker.exits import Exit
+from worker.session import Session
+
+
+class Cells(Protocol):
+    """Numbers by index: a view of shared memory, or a list."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+class Output(Protocol):
+    """
+    Who hears of a connection.
+
+    ``now_ns`` is CLOCK_MONOTONIC and ``wall_ns`` CLOCK_REALTIME when the bytes arrived.
+    """
+
+    def message(self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
+        """Data came, as it was sent."""
+
+    def read(self) -> None:
+        """All messages of one read were told."""
+
+    def state(self, machine: Session, now_ns: int) -> None:
+        """The session may have another state."""
+
+    def ping(self, body: bytes) -> None:
+        """A ping of the timetable was sent."""
+
+    def pong(self, rtt_ns: int | None, now_ns: int, payload: bytes) -> None:
+        """A ping was answered; ``rtt_ns`` as in ``heartbeat.TakePong``."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """An event happened."""
+
+    def dialect_error(self, error: DialectError) -> None:
+        """A rule raised, or a payload did not decode."""
+
+    def ended(self, code: Exit) -> None:
+        """The connection is closed for good."""
