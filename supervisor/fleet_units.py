@@ -101,9 +101,10 @@ Duration = Annotated[int, BeforeValidator(duration_ns), WithJsonSchema(_DURATION
 DurationOrZero = Annotated[
     int, BeforeValidator(duration_or_zero_ns), WithJsonSchema(_DURATION_SCHEMA)
 ]
+_SIZE_SCHEMA = {"type": ["integer", "string"], "description": 'bytes, or "8MiB"'}
 Size = Annotated[
     int,
     BeforeValidator(size_bytes),
-    WithJsonSchema({"type": ["integer", "string"], "description": 'bytes, or "8MiB"'}),
+    WithJsonSchema(_SIZE_SCHEMA),
 ]
 SizeOrZero = Annotated[int, BeforeValidator(size_or_zero_bytes), WithJsonSchema(_SIZE_SCHEMA)]
