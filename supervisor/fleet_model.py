@@ -32,6 +32,9 @@ MESSAGE_MAX = UNITS_BYTES["GiB"]
 CONTROL_MAX = UNITS_BYTES["MiB"]
 SNDHWM_MAX = 10_000_000
 SEED_MAX = 2**63 - 1
+CPU_MAX = 8191  # CONFIG_NR_CPUS at its largest
+BUFFER_MAX = UNITS_BYTES["GiB"] // 2 - 1  # the kernel doubles it into an int
+BUSY_POLL_MAX = 1_000_000  # microseconds
 STATUS_MIN, STATUS_MAX = 100, 4999  # HTTP statuses, and close codes (RFC 6455 section 7.4.2)
 
 
@@ -99,6 +102,23 @@ def size_bytes(value: object) -> int:
     )
 
 
+def cpu_numbers(value: object) -> tuple[int, ...]:
+    """
+    Return the CPUs of one number or a list of them.
+
+    Raises:
+        ValueError: If it is neither, or none, or a number no CPU has.
+
+    """
+    numbers = value if isinstance(value, list) else [value]
+    found = [item for item in numbers if isinstance(item, int) and not isinstance(item, bool)]
+    if not numbers or len(found) < len(numbers) or not all(0 <= cpu <= CPU_MAX for cpu in found):
+        raise ValueError(f"expected the number of a CPU or a list of them, got {shown(value)}")
+    return tuple(sorted(set(found)))
+
+
+_CPUS_SCHEMA = {"type": ["integer", "array"], "items": {"type": "integer"}}
+Cpus = Annotated[tuple[int, ...], BeforeValidator(cpu_numbers), WithJsonSchema(_CPUS_SCHEMA)]
 _DURATION_SCHEMA = {"type": ["number", "string"], "description": 'seconds, or "250ms", "20s"'}
 Duration = Annotated[int, BeforeValidator(duration_ns), WithJsonSchema(_DURATION_SCHEMA)]
 DurationOrZero = Annotated[
@@ -200,9 +220,34 @@ class OutboundTable(Table):
 
 
 class SocketTable(Table):
-    """The TCP connection."""
+    """The TCP connection. Nagle's algorithm is always off."""
 
     source_address: str | None = Field(None, description="Local IP address to connect from.")
+    receive_buffer: Annotated[Size, Field(le=BUFFER_MAX)] | None = Field(
+        None, description="SO_RCVBUF; without it the kernel grows the buffer as needed."
+    )
+    send_buffer: Annotated[Size, Field(le=BUFFER_MAX)] | None = Field(
+        None, description="SO_SNDBUF; likewise."
+    )
+    busy_poll: int | None = Field(
+        None, ge=1, le=BUSY_POLL_MAX, description="SO_BUSY_POLL: microseconds to poll the device."
+    )
+    quickack: bool = Field(False, description="TCP_QUICKACK, again after every message.")
+
+
+class ProcessTable(Table):
+    """Where the worker runs and how urgently. What is not set is inherited from the supervisor."""
+
+    cpu: Cpus | None = Field(None, description="CPU of the loop, or a list of them.")
+    zmq_cpu: Cpus | None = Field(
+        None, description="CPU of ZeroMQ's threads; without it they do not follow the loop."
+    )
+    nice: int | None = Field(None, ge=-20, le=19, description="Of all its threads; -20 is urgent.")
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^(other|fifo:[1-9][0-9]?)$",
+        description='"other", or "fifo:10": realtime, of the loop and ZeroMQ\'s threads.',
+    )
 
 
 class SecretTable(Table):
@@ -314,6 +359,7 @@ class ConnectionKeys(Table):
     login: str | None = Field(None, description="package.module:function, called before each dial.")
     proxy: str | SecretTable | None = Field(None, description="http:// or socks5:// URL.")
     socket: SocketTable = Field(SocketTable(), description="The TCP connection.")
+    process: ProcessTable = Field(ProcessTable(), description="CPUs and urgency of the worker.")
     ready: Matcher | None = Field(
         None, description="Wait for such a message before anything is sent."
     )

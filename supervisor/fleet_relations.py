@@ -1,9 +1,11 @@
 """Relations: what the tables of a fleet.toml must satisfy together, beyond the shape of each.
 
-Each check yields the path of the key inside its table, and what is wrong with it and its mend.
+Each check yields the path of the key inside its table, and what is wrong with it and its mend. Of
+this machine only the CPUs are looked at.
 """
 
 import ipaddress
+import os
 import re
 import string
 import warnings
@@ -19,6 +21,7 @@ from websockets.uri import parse_uri
 from shm.directory import BUDGET_DIRECTORY
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
+from worker.placement import is_usable
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
@@ -46,6 +49,7 @@ def relations(table: model.ConnectionTable) -> Found:
     yield from _handshake_faults(table)
     yield from _secret_faults(table)
     yield from _network_faults(table)
+    yield from _process_faults(table.process)
     yield from _matcher_faults(table)
     yield from _subscription_faults(table)
     if isinstance(table.heartbeat, model.HeartbeatTable):
@@ -178,6 +182,22 @@ def _network_faults(table: model.ConnectionTable) -> Found:
         yield (
             ("login",),
             f"must be package.module:function, got {model.shown(table.login)}",
+        )
+
+
+def _process_faults(table: model.ProcessTable) -> Found:
+    for key in ("cpu", "zmq_cpu"):
+        missing = [cpu for cpu in getattr(table, key) or () if not is_usable(cpu)]
+        if missing:
+            yield (
+                ("process", key),
+                f"names what this process may not run on: {', '.join(map(str, missing))}; "
+                f"there are {os.cpu_count()} CPUs, and a cpuset may withhold some",
+            )
+    if table.nice is not None and (table.scheduler or "").startswith("fifo"):
+        yield (
+            ("process", "nice"),
+            "does nothing beside a realtime scheduler (sched(7)): leave one of the two out",
         )
 
 

@@ -16,6 +16,7 @@ from worker.dialect import DecodeError, DialectError
 from worker.errors import NotConnected
 from worker.exits import Exit
 from worker.session import Session, State
+from worker.tuning import Fact
 
 ABNORMAL_CLOSURE = 1006  # RFC 6455 section 7.4.1: no close frame came
 
@@ -127,6 +128,9 @@ class ClientOutput:
         is_decode = isinstance(error, DecodeError)
         self.counters[Counter.DECODE_ERRORS if is_decode else Counter.MATCHER_ERRORS] += 1
         self._dispatcher.emit(events.Error(error=error, where="pong_matcher"))
+
+    def tuned(self, _facts: tuple[Fact, ...]) -> None:
+        """A user of the library has no options to be told of."""
 
     def ended(self, _code: Exit) -> None:
         """Tell the end, once."""

@@ -6,7 +6,9 @@ library hands them to its user (``worker/client.py``). Both run this very code.
 """
 
 import asyncio
+import contextlib
 import random
+import socket
 import ssl
 import time
 import uuid
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from shm.layout import Counter, Word
-from worker import heartbeat
+from worker import heartbeat, socket_options
 from worker import session_facts as facts
 from worker.announcement import Announcement, Cause, EventKind
 from worker.dialect import Ack, Beat, Dialect, DialectError, MatchFunction, Ping, Pong, Ready, Watch
@@ -25,6 +27,7 @@ from worker.login import LoginFunction
 from worker.session import Session, State
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
+from worker.tuning import Fact
 from worker.wire import Route, Wire, tls_context
 
 LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
@@ -64,6 +67,9 @@ class Output(Protocol):
 
     def dialect_error(self, error: DialectError) -> None:
         """A rule raised, or a payload did not decode."""
+
+    def tuned(self, facts: tuple[Fact, ...]) -> None:
+        """The options of a new socket were set."""
 
     def ended(self, code: Exit) -> None:
         """The connection is closed for good."""
@@ -106,7 +112,8 @@ class Connection:
         self.wire: Wire | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns: int | None = None
-        self._deliver = output.message
+        self._deliver = self._deliver_quickly if spec.socket.quickack else output.message
+        self._socket: socket.socket | None = None
         self._looks = self._dialect.always_looks
         self._beat_ns = 0
         self._pong_payload = b""
@@ -336,6 +343,12 @@ class Connection:
 
     # What the wire tells ---------------------------------------------------------------------
 
+    def on_socket(self, connection: socket.socket) -> None:
+        """A socket is about to be connected: its options are set now."""
+        self._socket = connection
+        if facts := socket_options.apply(connection, self._spec.socket):
+            self._output.tuned(facts)
+
     def on_connected(self, peer: str) -> None:
         """TCP and TLS are done."""
         self._feed(facts.Connected(peer))
@@ -356,6 +369,13 @@ class Connection:
         counters[MESSAGES] += 1
         counters[BYTES] += len(payload)
         self._deliver(payload, is_text, now_ns, wall_ns)
+
+    def _deliver_quickly(self, payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
+        """Deliver, then acknowledge at once: the kernel forgets TCP_QUICKACK (tcp(7))."""
+        self._output.message(payload, is_text, now_ns, wall_ns)
+        assert self._socket is not None
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self._socket.setsockopt(*socket_options.QUICK)
 
     def _is_control(self, payload: bytes, now_ns: int) -> bool:
         session = self.session

@@ -8,6 +8,7 @@ session's. Every wire that was opened ends with exactly one ``on_closed``.
 import asyncio
 import contextlib
 import fcntl
+import socket
 import ssl
 import struct
 import termios
@@ -55,6 +56,9 @@ class WireEvents(Protocol):
 
     ``now_ns`` is CLOCK_MONOTONIC and ``wall_ns`` CLOCK_REALTIME when the bytes arrived.
     """
+
+    def on_socket(self, connection: socket.socket) -> None:
+        """A socket is about to be connected."""
 
     def on_connected(self, peer: str) -> None:
         """TCP and TLS are done."""
@@ -127,6 +131,7 @@ class Wire(asyncio.Protocol):
                 proxy=self._route.proxy,
                 source=self._spec.source_address,
                 address_timeout_s=self._spec.reconnect.address_timeout_ns / 1e9,
+                prepare=self._events.on_socket,
             )
             try:
                 await self._loop.create_connection(
