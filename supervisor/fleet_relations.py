@@ -194,11 +194,6 @@ def _process_faults(table: model.ProcessTable) -> Found:
                 f"names what this process may not run on: {', '.join(map(str, missing))}; "
                 f"there are {os.cpu_count()} CPUs, and a cpuset may withhold some",
             )
-    if table.nice is not None and (table.scheduler or "").startswith("fifo"):
-        yield (
-            ("process", "nice"),
-            "does nothing beside a realtime scheduler (sched(7)): leave one of the two out",
-        )
 
 
 def _is_proxy(url: str) -> bool:

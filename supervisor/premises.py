@@ -24,8 +24,19 @@ from supervisor.errors import RuntimeDirectoryRefused
 from supervisor.fleetfile import Fleet
 from supervisor.lock import LOCK, locked
 from supervisor.registry import FILE_NAME as REGISTRY_FILE
-from worker.endpoints import CONTROL, DATA, EVENTS, WAKE, ZYGOTE, data_socket, spec_file, stack_file
+from worker.endpoints import (
+    CONTROL,
+    DATA,
+    EVENTS,
+    WAKE,
+    ZYGOTE,
+    data_socket,
+    spec_file,
+    stack_file,
+    tuning_file,
+)
 from worker.spec import ConnectionSpec
+from worker.tuning import read_tuning
 
 __all__ = ["LOCK", "Premises"]
 
@@ -168,6 +179,7 @@ class Premises:
         """Remove what killed processes left, and what belongs to connections now gone."""
         for name in {*former_names, *self._names}:  # what an earlier life changed is over
             _remove_spec(spec_file(self.shm_dir, name))
+            _remove_tuning(tuning_file(self.shm_dir, name))
         for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"):
             if path.name.removesuffix(STATS_SUFFIX) not in self._names:
                 _remove_segment(path)
@@ -184,6 +196,7 @@ class Premises:
     def _clear_shm(self) -> None:
         for name in self._names:
             _remove_spec(spec_file(self.shm_dir, name))
+            _remove_tuning(tuning_file(self.shm_dir, name))
         for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"):
             _remove_segment(path)
         self._remove_unfinished()
@@ -214,6 +227,13 @@ def _remove_spec(path: Path) -> None:
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         msgspec.msgpack.decode(path.read_bytes(), type=ConnectionSpec)
         path.unlink()
+
+
+def _remove_tuning(path: Path) -> None:
+    """Remove what a worker wrote of its options."""
+    with contextlib.suppress(OSError, ValueError):
+        if read_tuning(path) is not None:
+            path.unlink()
 
 
 def _remove_directory(path: Path) -> None:

@@ -48,9 +48,9 @@ class Placement:
     def prioritise(self) -> None:
         """Give the calling thread its urgency; the threads it makes inherit it."""
         self._before = _threads()
-        self._nice()
         if self._spec.priority is not None:
             self.facts.append(_schedule(self._spec.priority))
+        self._nice()
 
     def place_endpoint(self) -> None:
         """
@@ -84,6 +84,8 @@ class Placement:
         refusal = None if error is not None else _nice_of_session(nice)
         self.unfinished = refusal is not None and refusal.errno == errno.EAGAIN
         short = f"counts within its own session only: {refusal.strerror}" if refusal else ""
+        if os.sched_getscheduler(0) & os.SCHED_FIFO:
+            short = "does not count for realtime threads (sched(7))"
         got = os.getpriority(os.PRIO_PROCESS, 0)
         self.facts.append(judged("process.nice", nice, got, error, short))
 
