@@ -20,6 +20,7 @@ import typer
 
 from shm.errors import DirectoryRefused, SegmentError, SegmentForeign, SegmentSpace
 from supervisor import check as check_verb
+from supervisor import doctor as doctor_verb
 from supervisor import exchange_process, launch, orders, streams, versions
 from supervisor import status as status_verb
 from supervisor.errors import FleetError, VariableRefused
@@ -317,6 +318,17 @@ def simulate(
 ) -> int:
     """Be an exchange: Binance, Bybit, OKX, Kraken and HTX, with faults on command."""
     return exchange_process.simulate(host, port, rate, seed, answer_delay)
+
+
+@verb
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A fleet.toml to carry.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check whether this machine is fit, and say how to mend it; exit 1 if something is not."""
+    return doctor_verb.doctor(file, as_json=as_json)
 
 
 @verb
