@@ -14,6 +14,7 @@ from worker.spec import ProcessSpec
 from worker.tuning import Fact, judged, tried
 
 AUTOGROUP = Path("/proc/self/autogroup")
+PENDING = "counts within its own session until the system lets us set the session's"
 
 
 class Placement:
@@ -84,6 +85,8 @@ class Placement:
         refusal = None if error is not None else _nice_of_session(nice)
         self.unfinished = refusal is not None and refusal.errno == errno.EAGAIN
         short = f"counts within its own session only: {refusal.strerror}" if refusal else ""
+        if self.unfinished:
+            short = PENDING
         if os.sched_getscheduler(0) & os.SCHED_FIFO:
             short = "does not count for realtime threads (sched(7))"
         got = os.getpriority(os.PRIO_PROCESS, 0)
@@ -145,7 +148,15 @@ def _nice_of_session(nice: int) -> OSError | None:
     """
     if not AUTOGROUP.exists():
         return None
-    return tried(AUTOGROUP.write_text, str(nice))
+    return tried(_write, AUTOGROUP, str(nice).encode())
+
+
+def _write(path: Path, value: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value)
+    finally:
+        os.close(descriptor)
 
 
 def _threads() -> set[int]:

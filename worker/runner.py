@@ -32,7 +32,7 @@ from worker.exits import Exit
 from worker.linux import set_process_name
 from worker.matcher import FunctionUnusable, load_function, pong_function
 from worker.orphan import SupervisorWatch
-from worker.placement import Placement
+from worker.placement import PENDING, Placement
 from worker.publisher import Publisher
 from worker.report import Report
 from worker.silence import TopicSilence
@@ -143,7 +143,8 @@ class Runner:
 
     def tuned(self, facts: Iterable[Fact]) -> None:
         """Show what the system made of options, and say what it refused."""
-        if refused := self._tuning.note(facts):
+        refused = [fact for fact in self._tuning.note(facts) if fact.error != PENDING]
+        if refused:
             error = "; ".join(f"{fact.option}: {fact.error}" for fact in refused)
             detail: dict[str, Any] = {"error": error}
             self.announce(Announcement(kind=EventKind.CONFIG, cause=Cause.TUNING, detail=detail))

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.system
 UNPRIVILEGED = (sys.executable, without_privileges.__file__)
 FIRST, LAST = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 KIB = 1024
+QUICKACK = (socket.IPPROTO_TCP, socket.TCP_QUICKACK)
 
 
 @pytest.fixture
@@ -86,6 +87,9 @@ def test_what_the_system_grants_is_in_force_in_every_thread_and_socket(tmp_path,
             assert seen.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 64 * KIB
             assert seen.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 50_000
             assert seen.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            # A ping makes the kernel forget it: it is there again after the next message.
+            wait_for(lambda: fleet.rows()["a"]["pings"] > 2, "pings")
+            wait_for(lambda: seen.getsockopt(*QUICKACK), "acknowledging at once, again")
         assert "applied" not in fleet.command("status").stdout  # what is as it should be is no note
         assert fleet.stop() == 0
         assert fleet.shm_files() == []
