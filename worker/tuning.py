@@ -105,6 +105,7 @@ class TuningFile:
         tuned = Tuned(incarnation=self._incarnation, facts=tuple(self._facts.values()))
         fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:
+            fresh.touch(mode=0o600)
             fresh.write_bytes(msgspec.json.encode(tuned))
             fresh.rename(self._path)
         except OSError as error:

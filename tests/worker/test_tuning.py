@@ -65,6 +65,7 @@ def test_the_file_holds_the_latest_fact_of_each_option(tmp_path):
     assert tuned.incarnation == 7
     assert tuned.facts == (good, mended)
     assert os.listdir(tmp_path) == ["a.tuning"]
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_cannot_be_written_stops_nobody(tmp_path):
