@@ -144,7 +144,8 @@ def test_what_the_system_refuses_is_shown_and_the_worker_runs_on(tmp_path, excha
         assert "process.scheduler refused: Operation not permitted" in table
         assert f"socket.receive_buffer capped: net.core.rmem_max allows {rmem_max}" in table
         assert "cause=tuning error=process.scheduler: Operation not permitted" in fleet.said()
-        # Nobody's help is needed to read it.
+        # Nobody's help is needed to read it. Stopped, the worker does not end as orphans do.
+        os.kill(row["pid"], signal.SIGSTOP)
         fleet.process.send_signal(signal.SIGKILL)
         fleet.process.wait()
         assert fleet.rows()["a"]["tuning"] == tuning
