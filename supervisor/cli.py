@@ -20,6 +20,7 @@ import typer
 
 from shm.errors import DirectoryRefused, SegmentError, SegmentForeign, SegmentSpace
 from supervisor import check as check_verb
+from supervisor import doctor as doctor_verb
 from supervisor import exchange_process, launch, orders, streams, versions
 from supervisor import status as status_verb
 from supervisor.errors import FleetError, VariableRefused
@@ -323,6 +324,17 @@ def simulate(
     return exchange_process.simulate(
         SimulatorSpec(host=host, port=port, rate=rate, seed=seed, answer_delay_s=answer_delay)
     )
+
+
+@verb
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A fleet.toml to carry.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check whether this machine is fit, and say how to mend it; exit 1 if something is not."""
+    return doctor_verb.doctor(file, as_json=as_json)
 
 
 @verb

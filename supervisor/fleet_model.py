@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX
-from supervisor.fleet_units import UNITS_BYTES, Duration, DurationOrZero, Size, SizeOrZero
+from supervisor.fleet_units import UNITS_BYTES, Cpus, Duration, DurationOrZero, Size, SizeOrZero
 from worker.spec import Decode
 
 COUNT_MAX = 1_000_000
@@ -17,6 +17,8 @@ MESSAGE_MAX = UNITS_BYTES["GiB"]
 CONTROL_MAX = UNITS_BYTES["MiB"]
 SNDHWM_MAX = 10_000_000
 SEED_MAX = 2**63 - 1
+BUFFER_MAX = UNITS_BYTES["GiB"] // 2 - 1  # the kernel doubles it into an int
+BUSY_POLL_MAX = 1_000_000  # microseconds
 STATUS_MIN, STATUS_MAX = 100, 4999  # HTTP statuses, and close codes (RFC 6455 section 7.4.2)
 
 
@@ -109,9 +111,34 @@ class OutboundTable(Table):
 
 
 class SocketTable(Table):
-    """The TCP connection."""
+    """The TCP connection. Nagle's algorithm is always off."""
 
     source_address: str | None = Field(None, description="Local IP address to connect from.")
+    receive_buffer: Annotated[Size, Field(le=BUFFER_MAX)] | None = Field(
+        None, description="SO_RCVBUF; without it the kernel grows the buffer as needed."
+    )
+    send_buffer: Annotated[Size, Field(le=BUFFER_MAX)] | None = Field(
+        None, description="SO_SNDBUF; likewise."
+    )
+    busy_poll: int | None = Field(
+        None, ge=1, le=BUSY_POLL_MAX, description="SO_BUSY_POLL: microseconds to poll the device."
+    )
+    quickack: bool = Field(False, description="TCP_QUICKACK, again after every message.")
+
+
+class ProcessTable(Table):
+    """Where the worker runs and how urgently. What is not set is inherited from the supervisor."""
+
+    cpu: Cpus | None = Field(None, description="CPU of the loop, or a list of them.")
+    zmq_cpu: Cpus | None = Field(
+        None, description="CPU of ZeroMQ's threads; without it they do not follow the loop."
+    )
+    nice: int | None = Field(None, ge=-20, le=19, description="Of all its threads; -20 is urgent.")
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^(other|fifo:[1-9][0-9]?)$",
+        description='"other", or "fifo:10": realtime, of the loop and ZeroMQ\'s threads.',
+    )
 
 
 class SecretTable(Table):
@@ -231,6 +258,7 @@ class ConnectionKeys(Table):
     login: str | None = Field(None, description="package.module:function, called before each dial.")
     proxy: str | SecretTable | None = Field(None, description="http:// or socks5:// URL.")
     socket: SocketTable = Field(SocketTable(), description="The TCP connection.")
+    process: ProcessTable = Field(ProcessTable(), description="CPUs and urgency of the worker.")
     ready: Matcher | None = Field(
         None, description="Wait for such a message before anything is sent."
     )

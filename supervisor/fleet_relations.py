@@ -1,9 +1,11 @@
 """Relations: what the tables of a fleet.toml must satisfy together, beyond the shape of each.
 
-Each check yields the path of the key inside its table, and what is wrong with it and its mend.
+Each check yields the path of the key inside its table, and what is wrong with it and its mend. Of
+this machine only the CPUs are looked at.
 """
 
 import ipaddress
+import os
 import re
 import string
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from worker.expressions import fault_of
 from worker.handshake import header_faults, is_token
 from worker.heartbeat_rules import PingSettings, contradictions, silence_fault
 from worker.outbox import places_for_pings
+from worker.placement import is_usable
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
@@ -42,6 +45,7 @@ def relations(table: model.ConnectionTable) -> Found:
     yield from _handshake_faults(table)
     yield from _secret_faults(table)
     yield from _network_faults(table)
+    yield from _process_faults(table.process)
     yield from _matcher_faults(table)
     yield from _subscription_faults(table)
     if isinstance(table.heartbeat, model.HeartbeatTable):
@@ -170,6 +174,17 @@ def _network_faults(table: model.ConnectionTable) -> Found:
             ("login",),
             f"must be package.module:function, got {shown(table.login)}",
         )
+
+
+def _process_faults(table: model.ProcessTable) -> Found:
+    for key in ("cpu", "zmq_cpu"):
+        missing = [cpu for cpu in getattr(table, key) or () if not is_usable(cpu)]
+        if missing:
+            yield (
+                ("process", key),
+                f"names what this process may not run on: {', '.join(map(str, missing))}; "
+                f"there are {os.cpu_count()} CPUs, and a cpuset may withhold some",
+            )
 
 
 def _is_proxy(url: str) -> bool:

@@ -26,12 +26,14 @@ from worker.spec import (
     Match,
     MatchKind,
     OutboundLimit,
+    ProcessSpec,
     PublishSpec,
     ReconnectSpec,
     RestartSpec,
     Secret,
     ServerHeartbeat,
     ServerPing,
+    SocketSpec,
     SubscribeSpec,
 )
 
@@ -119,6 +121,13 @@ def connection_spec(
         tls_ca=table.tls.ca,
         proxy=None if table.proxy is None else _maybe_secret(table.proxy),
         source_address=table.socket.source_address,
+        socket=SocketSpec(
+            receive_buffer=table.socket.receive_buffer or 0,
+            send_buffer=table.socket.send_buffer or 0,
+            busy_poll_us=table.socket.busy_poll or 0,
+            quickack=table.socket.quickack,
+        ),
+        process=_process(table.process),
         login=table.login,
         secrets=tuple((name, _secret(value)) for name, value in table.secrets.items()),
         outbound=_outbound(table.outbound),
@@ -220,6 +229,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _process(table: model.ProcessTable) -> ProcessSpec:
+    scheduler = table.scheduler
+    return ProcessSpec(
+        cpu=table.cpu or (),
+        zmq_cpu=table.zmq_cpu or (),
+        nice=table.nice,
+        priority=None if scheduler is None else int(scheduler.partition(":")[2] or 0),
+    )
 
 
 def _secret(table: model.SecretTable) -> Secret:

@@ -24,6 +24,8 @@ DURATION_NS_MAX = 366 * UNITS_NS["d"]
 _NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 SHOWN_MAX = 80
 
+CPU_MAX = 8191  # CONFIG_NR_CPUS at its largest
+
 
 def shown(value: object) -> str:
     """Return a value for a message: short, whatever it is."""
@@ -96,6 +98,23 @@ def size_or_zero_bytes(value: object) -> int:
     return size_bytes(value)
 
 
+def cpu_numbers(value: object) -> tuple[int, ...]:
+    """
+    Return the CPUs of one number or a list of them.
+
+    Raises:
+        ValueError: If it is neither, or none, or a number no CPU has.
+
+    """
+    numbers = value if isinstance(value, list) else [value]
+    found = [item for item in numbers if isinstance(item, int) and not isinstance(item, bool)]
+    if not numbers or len(found) < len(numbers) or not all(0 <= cpu <= CPU_MAX for cpu in found):
+        raise ValueError(f"expected the number of a CPU or a list of them, got {shown(value)}")
+    return tuple(sorted(set(found)))
+
+
+_CPUS_SCHEMA = {"type": ["integer", "array"], "items": {"type": "integer"}}
+Cpus = Annotated[tuple[int, ...], BeforeValidator(cpu_numbers), WithJsonSchema(_CPUS_SCHEMA)]
 _DURATION_SCHEMA = {"type": ["number", "string"], "description": 'seconds, or "250ms", "20s"'}
 Duration = Annotated[int, BeforeValidator(duration_ns), WithJsonSchema(_DURATION_SCHEMA)]
 DurationOrZero = Annotated[

@@ -26,8 +26,19 @@ from supervisor.errors import RuntimeDirectoryRefused
 from supervisor.fleetfile import Fleet
 from supervisor.lock import LOCK, locked
 from supervisor.registry import FILE_NAME as REGISTRY_FILE
-from worker.endpoints import CONTROL, DATA, EVENTS, WAKE, ZYGOTE, data_socket, spec_file, stack_file
+from worker.endpoints import (
+    CONTROL,
+    DATA,
+    EVENTS,
+    WAKE,
+    ZYGOTE,
+    data_socket,
+    spec_file,
+    stack_file,
+    tuning_file,
+)
 from worker.spec import ConnectionSpec
+from worker.tuning import read_tuning
 
 __all__ = ["LOCK", "Premises"]
 
@@ -172,6 +183,7 @@ class Premises:
         """Remove what killed processes left, and what belongs to connections now gone."""
         for name in {*former_names, *self._names}:  # what an earlier life changed is over
             _remove_spec(spec_file(self.shm_dir, name))
+            _remove_tuning(tuning_file(self.shm_dir, name))
         for suffix, kept in ((STATS_SUFFIX, self._names), (JOURNAL_SUFFIX, self._journaled)):
             for path in self.shm_dir.glob(f"*{suffix}"):
                 if path.name.removesuffix(suffix) not in kept:
@@ -189,6 +201,7 @@ class Premises:
     def _clear_shm(self) -> None:
         for name in self._names:
             _remove_spec(spec_file(self.shm_dir, name))
+            _remove_tuning(tuning_file(self.shm_dir, name))
         for suffix in (STATS_SUFFIX, JOURNAL_SUFFIX):
             for path in self.shm_dir.glob(f"*{suffix}"):
                 _remove_segment(path)
@@ -220,6 +233,13 @@ def _remove_spec(path: Path) -> None:
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         msgspec.msgpack.decode(path.read_bytes(), type=ConnectionSpec)
         path.unlink()
+
+
+def _remove_tuning(path: Path) -> None:
+    """Remove what a worker wrote of its options."""
+    with contextlib.suppress(OSError, ValueError):
+        if read_tuning(path) is not None:
+            path.unlink()
 
 
 def _remove_directory(path: Path) -> None:

@@ -108,6 +108,11 @@ def _note(row: dict[str, Any]) -> str:
         notes.append(f"last exit: {last['cause']} {how}".rstrip())
     if row["note"]:
         notes.append(row["note"])
+    notes += [
+        f"{option} {fact['state']}: {fact['error']}"
+        for option, fact in row["tuning"].items()
+        if fact["state"] != "applied"
+    ]
     return ", ".join(notes)
 
 

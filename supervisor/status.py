@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,10 @@ from supervisor import screens
 from supervisor.fleets import opened, select, slots_of
 from supervisor.registry import Slot
 from supervisor.restart import NO_PROCESS, State
-from worker.endpoints import data_endpoint
+from worker.endpoints import data_endpoint, tuning_file
 from worker.session import SERVING
 from worker.session import State as SessionState
+from worker.tuning import read_tuning
 
 NS = 1e9
 NOT_UP = 3
@@ -115,7 +116,8 @@ class Look:
     What a connection's slot and segment say.
 
     ``journal``: where it is and its size, if there is one. ``stamp_age_s``: since its worker's loop
-    last turned, ``None`` without a worker. ``note`` says why something could not be read.
+    last turned, ``None`` without a worker. ``tuning``: what became of its options, by option.
+    ``note`` says why something could not be read.
     """
 
     slot: Slot
@@ -123,6 +125,7 @@ class Look:
     measured: dict[str, Any]
     journal: dict[str, Any] | None
     stamp_age_s: float | None
+    tuning: dict[str, dict[str, Any]]
     note: str
 
 
@@ -142,13 +145,15 @@ def _look(shm_dir: Path, slot: Slot, now_ns: int) -> Look:
         note = f"its segment cannot be read: {error}"
     if session not in SERVING:
         measured["uptime_s"] = None
+    tuning, unreadable = _tuning(shm_dir, slot)
     return Look(
         slot=slot,
         session=session,
         measured=measured,
         journal=_journal(shm_dir, slot.name),
         stamp_age_s=stamp_age_s,
-        note=note,
+        tuning=tuning,
+        note=note or unreadable,
     )
 
 
@@ -159,6 +164,20 @@ def _journal(shm_dir: Path, name: str) -> dict[str, Any] | None:
             return {"path": str(journal.path), "size": journal.size}
     except UNREADABLE:
         return None
+
+
+def _tuning(shm_dir: Path, slot: Slot) -> tuple[dict[str, dict[str, Any]], str]:
+    """Return what the system made of a worker's options, and why it cannot be read."""
+    try:
+        tuned = read_tuning(tuning_file(shm_dir, slot.name))
+    except (OSError, ValueError) as error:
+        return {}, f"its tuning cannot be read: {error}"
+    if tuned is None or not slot.pid or tuned.incarnation != slot.incarnation:
+        return {}, ""
+    facts = {fact.option: asdict(fact) for fact in tuned.facts}
+    for fact in facts.values():
+        del fact["option"]
+    return facts, ""
 
 
 def _row(look: Look, runtime_dir: Path, unwatched: bool, now_ns: int) -> dict[str, Any]:
@@ -180,6 +199,7 @@ def _row(look: Look, runtime_dir: Path, unwatched: bool, now_ns: int) -> dict[st
         "endpoint": data_endpoint(runtime_dir, slot.name),
         "journal": look.journal,
         "last_exit": _last_exit(slot),
+        "tuning": look.tuning,
         "note": look.note or None,
     }
 

@@ -6,7 +6,7 @@ import platform
 
 import zmq
 
-PACKAGES = ("websockets", "uvloop", "pyzmq", "msgspec", "jmespath", "numpy", "pydantic")
+PACKAGES = ("websockets", "picows", "uvloop", "pyzmq", "msgspec", "jmespath", "numpy", "pydantic")
 
 
 def document() -> dict[str, object]:

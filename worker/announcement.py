@@ -98,6 +98,7 @@ class Cause(StrEnum):
     CONFIGURATION = "configuration"
     SUPERVISOR_DIED = "supervisor_died"
     DATA_SILENCE = "data_silence"
+    TUNING = "tuning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

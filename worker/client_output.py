@@ -18,6 +18,7 @@ from worker.client_stats import Latencies, Stats
 from worker.dialect import DecodeError, DialectError
 from worker.exits import Exit
 from worker.session import Session, State
+from worker.tuning import Fact
 
 log = logging.getLogger("worker.client")
 ABNORMAL_CLOSURE = 1006  # RFC 6455 section 7.4.1: no close frame came
@@ -170,6 +171,9 @@ class ClientOutput:
             why = _harmless(str(error))
             log.warning("%s: %s: %s; more are only counted", self.host, where, why)
         self._dispatcher.emit(events.Error(error=error, where=where))
+
+    def tuned(self, _facts: tuple[Fact, ...]) -> None:
+        """A user of the library has no options to be told of."""
 
     def ended(self, _code: Exit) -> None:
         """Tell the end, once."""

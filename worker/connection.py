@@ -6,13 +6,15 @@ library hands them to its user (``worker/client.py``). Both run this very code.
 """
 
 import asyncio
+import contextlib
 import random
+import socket
 import ssl
 import time
 import uuid
 
 from shm.layout import Counter, Word
-from worker import heartbeat
+from worker import heartbeat, socket_options
 from worker import session_events as events
 from worker import session_facts as facts
 from worker.alarm import Alarm
@@ -71,6 +73,7 @@ class Connection:
         self.wire: Wire | None = None
         self._alarm = Alarm(self._expire)
         self._deliver = output.message
+        self._socket: socket.socket | None = None
         self._looks = self._dialect.always_looks
         self._frame_ns = self._data_ns = self._beat_ns = 0  # when the latest came
         self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
@@ -269,6 +272,12 @@ class Connection:
 
     # What the wire tells ---------------------------------------------------------------------
 
+    def on_socket(self, connection: socket.socket) -> None:
+        """A socket is about to be connected: its options are set now."""
+        self._socket = connection
+        if facts := socket_options.apply(connection, self._spec.socket):
+            self._output.tuned(facts)
+
     def on_connected(self, peer: str) -> None:
         """TCP and TLS are done."""
         self._feed(facts.Connected(peer))
@@ -297,6 +306,10 @@ class Connection:
         counters[MESSAGES] = self._messages
         counters[BYTES] = self._bytes
         self._output.read()
+        if self._spec.socket.quickack and self._socket is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                # At each read, for the kernel forgets it (tcp(7)).
+                self._socket.setsockopt(*socket_options.QUICK)
 
     def _is_control(self, payload: bytes, now_ns: int) -> bool:
         session = self.session

@@ -24,6 +24,13 @@ ANSWER_BYTES_MAX = 8 * 1024
 TEXT_LIMIT = 200  # characters of a proxy's own words that are passed on
 
 
+Prepare = Callable[[socket.socket], None]
+
+
+def _leave(_connection: socket.socket) -> None:
+    """Leave a socket as it is."""
+
+
 class ProxyRefused(OSError):
     """A proxy that cannot be used, reached or persuaded. Its text never holds the password."""
 
@@ -64,6 +71,7 @@ async def open_socket(
     proxy: str | None = None,
     source: str | None = None,
     address_timeout_s: float = 3.0,
+    prepare: Prepare = _leave,
 ) -> socket.socket:
     """
     Return a connected, non-blocking TCP socket with TCP_NODELAY set; the caller closes it.
@@ -77,6 +85,7 @@ async def open_socket(
         source: Local address to leave from. Only addresses of its family are tried.
         address_timeout_s: Deadline of each address in seconds (the loop's clock). Through a proxy
             it covers the proxy's own dial too.
+        prepare: Called with every socket before it connects; with that of a SOCKS proxy after.
 
     Raises:
         ProxyRefused: If the proxy's URL is wrong, or it cannot be reached, or says no.
@@ -94,14 +103,14 @@ async def open_socket(
     if proxy is None:
         return await _first(
             await _resolve(host, port, family),
-            lambda address: _connect(address, source, address_timeout_s),
+            lambda address: _connect(address, source, address_timeout_s, prepare),
             address_timeout_s,
         )
     gate = parse_proxy(proxy)
     try:
         return await _first(
             await _resolve(gate.host, gate.port, family),
-            lambda address: _tunnel(gate, address, host, port, source, address_timeout_s),
+            lambda address: _tunnel(gate, address, host, port, source, address_timeout_s, prepare),
             address_timeout_s,
             role=f"{host}:{port} through proxy ",
         )
@@ -174,11 +183,14 @@ def _why(error: OSError, timeout_s: float) -> str:
     return f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else str(error)
 
 
-async def _connect(address: Address, source: str | None, timeout_s: float) -> socket.socket:
+async def _connect(
+    address: Address, source: str | None, timeout_s: float, prepare: Prepare
+) -> socket.socket:
     connection = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        prepare(connection)
         if source is not None:
             connection.bind((source, 0))
         async with asyncio.timeout(timeout_s):
@@ -210,11 +222,23 @@ async def _connected(connection: socket.socket, address: Address) -> None:
 
 
 async def _tunnel(
-    gate: _Proxy, address: Address, host: str, port: int, source: str | None, timeout_s: float
+    gate: _Proxy,
+    address: Address,
+    host: str,
+    port: int,
+    source: str | None,
+    timeout_s: float,
+    prepare: Prepare,
 ) -> socket.socket:
     if gate.scheme == "socks5":
-        return await _through_socks(gate, address, host, port, source, timeout_s)
-    connection = await _connect(address, source, timeout_s)
+        connection = await _through_socks(gate, address, host, port, source, timeout_s)
+        try:
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    connection = await _connect(address, source, timeout_s, prepare)
     try:
         async with asyncio.timeout(timeout_s):
             why = await _ask_to_connect(connection, gate, host, port)

@@ -8,6 +8,7 @@ from pathlib import Path
 DATA = "data"
 EVENTS, CONTROL, WAKE, ZYGOTE = "events.sock", "control.sock", "wake.sock", "zygote.sock"
 SOCKET_SUFFIX, STACK_SUFFIX, SPEC_SUFFIX = ".sock", ".stack", ".spec"
+TUNING_SUFFIX = ".tuning"
 
 
 def data_socket(runtime_dir: Path, connection: str) -> Path:
@@ -28,3 +29,8 @@ def stack_file(runtime_dir: Path, connection: str) -> Path:
 def spec_file(shm_dir: Path, connection: str) -> Path:
     """Return where a living worker finds a changed specification, beside its segment."""
     return shm_dir / f"{connection}{SPEC_SUFFIX}"
+
+
+def tuning_file(shm_dir: Path, connection: str) -> Path:
+    """Return where a worker writes what the system made of its options, beside its segment."""
+    return shm_dir / f"{connection}{TUNING_SUFFIX}"

@@ -45,6 +45,9 @@ class WireEvents(Protocol):
     ``now_ns`` is CLOCK_MONOTONIC and ``wall_ns`` CLOCK_REALTIME when the bytes arrived.
     """
 
+    def on_socket(self, connection: socket.socket) -> None:
+        """A socket is about to be connected."""
+
     def on_connected(self, peer: str) -> None:
         """The socket is connected; TLS and the handshake are under way."""
 
@@ -139,6 +142,7 @@ class Line(ABC):
                 proxy=self._route.proxy,
                 source=self._spec.source_address,
                 address_timeout_s=self._spec.reconnect.address_timeout_ns / 1e9,
+                prepare=self._events.on_socket,
             )
             try:
                 self._events.on_connected(_peer_name(connected))

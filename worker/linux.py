@@ -1,10 +1,15 @@
-"""Linux calls that Python does not wrap: prctl(2); names of signals."""
+"""Linux calls that Python does not wrap: prctl(2), adjtimex(2); names of signals."""
 
 import ctypes
+import os
 import signal
+import struct
 
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
+CLOCK_UNSYNCHRONISED = 0x40  # STA_UNSYNC
+# struct timex up to its status on 64-bit machines: modes, offset, freq, maxerror, esterror, status.
+TIMEX, TIMEX_BYTES = struct.Struct("Ixxxxqqqqi"), 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -17,6 +22,22 @@ def set_process_name(name: str) -> None:
 def become_subreaper() -> None:
     """Become the new parent of descendants whose parent dies (PR_SET_CHILD_SUBREAPER)."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def clock_state() -> tuple[int, int]:
+    """
+    Return the status bits of the wall clock and its largest error in microseconds (adjtimex(2)).
+
+    Raises:
+        OSError: If the system does not tell.
+
+    """
+    buffer = ctypes.create_string_buffer(TIMEX_BYTES)
+    if _libc.adjtimex(buffer) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    _modes, _offset, _frequency, error_us, _estimate, status = TIMEX.unpack_from(buffer.raw)
+    return status, error_us
 
 
 def signal_name(number: int) -> str:

@@ -9,6 +9,7 @@ from worker.announcement import Announcement
 from worker.dialect import DialectError
 from worker.exits import Exit
 from worker.session import Session
+from worker.tuning import Fact
 
 
 class Cells(Protocol):
@@ -46,6 +47,9 @@ class Output(Protocol):
 
     def dialect_error(self, error: DialectError) -> None:
         """A rule raised, or a payload did not decode."""
+
+    def tuned(self, facts: tuple[Fact, ...]) -> None:
+        """The options of a new socket were set."""
 
     def ended(self, code: Exit) -> None:
         """The connection is closed for good."""

@@ -227,6 +227,35 @@ class HangSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """
+    Where a worker runs and how urgently; what is not set stays as it was inherited.
+
+    ``cpu`` is the loop's, ``zmq_cpu`` that of ZeroMQ's threads. ``priority`` is that of SCHED_FIFO,
+    1 to 99 (sched(7)), 0 for SCHED_OTHER.
+    """
+
+    cpu: tuple[int, ...] = ()
+    zmq_cpu: tuple[int, ...] = ()
+    nice: int | None = None
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketSpec:
+    """
+    Options of the TCP socket, bytes and microseconds; 0 leaves the system's default.
+
+    ``busy_poll_us`` is SO_BUSY_POLL of socket(7), ``quickack`` TCP_QUICKACK of tcp(7).
+    """
+
+    receive_buffer: int = 0
+    send_buffer: int = 0
+    busy_poll_us: int = 0
+    quickack: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishSpec:
     """
     What goes out on the data endpoint and what is kept in shared memory.
@@ -270,6 +299,8 @@ class ConnectionSpec:
     tls_ca: str | None = None
     proxy: str | Secret | None = None
     source_address: str | None = None
+    socket: SocketSpec = field(default_factory=SocketSpec)
+    process: ProcessSpec = field(default_factory=ProcessSpec)
     login: str | None = None
     secrets: tuple[tuple[str, Secret], ...] = ()
     outbound: OutboundLimit | None = None

@@ -70,6 +70,9 @@ class Owner:
     def __init__(self):
         self.count, self.began_s, self.closed = 0, 0.0, asyncio.Event()
 
+    def on_socket(self, _connection):
+        pass
+
     def on_connected(self, _peer):
         pass
 

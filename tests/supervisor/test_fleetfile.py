@@ -1,5 +1,6 @@
 """Every fault at once, each at its line; and what a good file becomes."""
 
+import os
 import time
 import tomllib
 from pathlib import Path
@@ -14,7 +15,7 @@ from supervisor.fleet_units import duration_ns, size_bytes
 from supervisor.fleetfile import FleetFileError, load
 from supervisor.toml_positions import line_numbers
 from worker.profiles import PROFILES
-from worker.spec import SECOND_NS, Decode, Match, MatchKind
+from worker.spec import SECOND_NS, Decode, Match, MatchKind, ProcessSpec, SocketSpec
 
 MINIMAL = '[[connection]]\nname = "a"\nurl = "ws://h/"\n'
 
@@ -128,6 +129,49 @@ def test_decode_and_server_pings_reach_the_spec(read):
     spec = read(MINIMAL + "exchange = 'htx_spot'").connections[0]
     assert spec.decode is Decode.GZIP
     assert spec.server_ping[0].reply == '{"pong":${ping}}'
+
+
+def test_wishes_for_process_and_socket_reach_the_spec_merged_with_the_defaults(read):
+    first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+    (spec,) = read(
+        f"[defaults.process]\ncpu = [{last}, {first}, {last}]\nnice = 5\n"
+        '[defaults.socket]\nreceive_buffer = "4MiB"\n' + MINIMAL + f"process.zmq_cpu = {first}\n"
+        'process.scheduler = "fifo:10"\nsocket = { busy_poll = 50, quickack = true }\n'
+    ).connections
+    assert spec.process == ProcessSpec(
+        cpu=tuple(sorted({first, last})), zmq_cpu=(first,), nice=5, priority=10
+    )
+    assert spec.socket == SocketSpec(receive_buffer=4 << 20, busy_poll_us=50, quickack=True)
+    (plain,) = read(MINIMAL).connections
+    assert (plain.process, plain.socket) == (ProcessSpec(), SocketSpec())
+    (other,) = read(MINIMAL + 'process.scheduler = "other"\n').connections
+    assert other.process.priority == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "words"),
+    [
+        ("process.cpu = []", "process.cpu", "number of a CPU or a list"),
+        ("process.cpu = -1", "process.cpu", "number of a CPU or a list"),
+        ("process.cpu = [0, true]", "process.cpu", "number of a CPU or a list"),
+        ("process.cpu = 9999", "process.cpu", "number of a CPU or a list"),
+        ("process.cpu = 8191", "process.cpu", "may not run on: 8191"),
+        ("process.zmq_cpu = [0, 8190, 8191]", "process.zmq_cpu", "may not run on: 8190, 8191"),
+        ("process.nice = 20", "process.nice", "less than or equal to 19"),
+        ("process.nice = -21", "process.nice", "greater than or equal to -20"),
+        ('process.scheduler = "fifo"', "process.scheduler", "match pattern"),
+        ('process.scheduler = "fifo:0"', "process.scheduler", "match pattern"),
+        ('process.scheduler = "fifo:100"', "process.scheduler", "match pattern"),
+        ('process.schedular = "other"', "process.schedular", "unknown key"),
+        ("socket.busy_poll = 0", "socket.busy_poll", "greater than or equal to 1"),
+        ('socket.receive_buffer = "1GiB"', "socket.receive_buffer", "less than or equal to"),
+        ("socket.send_buffer = 0", "socket.send_buffer", "size above zero"),
+    ],
+)
+def test_impossible_wishes_are_refused_with_the_key(faults, written, key, words):
+    _line, found, message = only(faults(MINIMAL + written + "\n"))
+    assert found == f"connection[0].{key}"
+    assert words in message
 
 
 def test_all_faults_come_at_once_each_with_line_and_key(faults):
@@ -506,7 +550,9 @@ ANY_KEY = [
     "topics_per_message", "limits.max_message", "publish.sndhwm", "publish.stats.ring",
     "publish.journal", "publish.journal.size", "publish.sndbytes",
     "reconnect.refusals", "restart.stable_after", "restart.crash_loop", "tls.ca", "exchange",
-    "socket.source_address", "liveness.max_silence", "outbound.messages", "decode", "colour",
+    "socket.source_address", "socket.receive_buffer", "socket.busy_poll", "process", "process.cpu",
+    "process.zmq_cpu", "process.nice", "process.scheduler", "liveness.max_silence",
+    "outbound.messages", "decode", "colour",
     ".".join("a" * 1200), "restart." + ".".join("a" * 1200),
 ]  # fmt: skip
 

@@ -22,7 +22,9 @@ from supervisor.registry import WORD_PID, WORD_SLOTS, ExitRecord, Registry, Slot
 from supervisor.restart import State
 from supervisor.status import gather
 from worker.announcement import Announcement, Cause, EventKind
+from worker.endpoints import tuning_file
 from worker.session import State as SessionState
+from worker.tuning import Fact, Outcome, TuningFile
 
 INCARNATION = 3
 SECOND_NS = 10**9
@@ -134,6 +136,38 @@ def test_a_running_worker_without_a_segment_is_noted(table):
     assert table.rows()["a"]["note"] == "has no segment"
     table.slot("a", state=State.STARTING)
     assert table.rows()["a"]["note"] is None
+
+
+def fact(state, error=""):
+    return Fact(option="process.nice", wanted=-5, got=0, state=state, error=error)
+
+
+def test_what_became_of_options_is_shown_and_noted_if_it_is_less_than_wanted(table):
+    path = tuning_file(table.directory, "a")
+    assert table.rows()["a"]["tuning"] == {}
+    TuningFile(path, INCARNATION).note([fact(Outcome.REFUSED, "not permitted")])
+    expected = {"wanted": -5, "got": 0, "state": "refused", "error": "not permitted"}
+    assert table.rows()["a"]["tuning"] == {"process.nice": expected}
+    lines = screens.status_lines(gather(table.directory).document, None, colour=False)
+    assert any("process.nice refused: not permitted" in line for line in lines)
+    TuningFile(path, INCARNATION).note([fact(Outcome.APPLIED)])
+    lines = screens.status_lines(gather(table.directory).document, None, colour=False)
+    assert not any("process.nice" in line for line in lines)
+
+
+def test_the_options_of_a_former_worker_say_nothing_of_this_one(table):
+    TuningFile(tuning_file(table.directory, "a"), INCARNATION - 1).note(
+        [fact(Outcome.REFUSED, "x")]
+    )
+    assert table.rows()["a"]["tuning"] == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"incarnation":"x"}', b"\xff"])
+def test_options_that_cannot_be_read_are_a_note_of_their_row(table, content):
+    tuning_file(table.directory, "a").write_bytes(content)
+    row = table.rows()["a"]
+    assert row["state"] == "up"
+    assert "its tuning cannot be read" in row["note"]
 
 
 def test_an_impossible_session_state_is_a_note_of_its_row(table):
@@ -267,7 +301,8 @@ def test_a_narrow_terminal_loses_columns_and_never_the_state(width):
 DOCUMENT = """{"fleet": "f", "supervisor": {"pid": 1, "alive": true, "tick_age_s": 0.1},
 "connections": [{"name": "a-connection", "state": "crash_loop", "desired": "running", "pid": null,
 "uptime_s": null, "restarts": 12, "messages": 1234567, "last_message_age_s": 3.2,
-"rtt_ms": {"p50": 0.5, "p99": 12.5}, "next_attempt_s": 3.0, "last_exit": null, "note": null}]}"""
+"rtt_ms": {"p50": 0.5, "p99": 12.5}, "next_attempt_s": 3.0, "last_exit": null, "tuning": {},
+"note": null}]}"""
 
 
 def test_colours_paint_the_state_and_nothing_else():

@@ -41,7 +41,8 @@ def wait_for(condition, what, timeout_s=PATIENCE_S):
 class Fleet:
     """``supervisor run`` of a written fleet.toml in directories of its own."""
 
-    def __init__(self, folder: Path, toml: str, name: str = "t"):
+    def __init__(self, folder: Path, toml: str, name: str = "t", prefix=()):
+        self.prefix = prefix  # a command that runs the supervisor
         self.folder, self.name = folder, name
         self.runtime_dir = folder / "run"
         self.shm_base = folder / "shm"
@@ -57,7 +58,7 @@ class Fleet:
         before = self.said().count("READY ") if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "supervisor", "run", str(self.file)],
+                [*self.prefix, sys.executable, "-P", "-m", "supervisor", "run", str(self.file)],
                 env=self.environment,
                 stderr=log,
                 stdout=log,
@@ -137,9 +138,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def running_fleet(folder, toml, name="t"):
+def running_fleet(folder, toml, name="t", prefix=()):
     """A started fleet that leaves no process behind, whatever the test did to it."""
-    fleet = Fleet(folder, toml, name)
+    fleet = Fleet(folder, toml, name, prefix)
     try:
         yield fleet.start()
     finally:

@@ -14,6 +14,9 @@ class Echo:
         self.wire = make_wire(spec, Route(url=spec.url), self)
         self.heard, self.closed = [], asyncio.Event()
 
+    def on_socket(self, _connection):
+        pass
+
     def on_connected(self, peer):
         pass
 

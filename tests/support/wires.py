@@ -20,6 +20,9 @@ class Ear:
         self.opened, self.closed = asyncio.Event(), asyncio.Event()
         self.ending = None
 
+    def on_socket(self, connection):
+        self.socket = connection
+
     def on_connected(self, peer):
         self.told.append(("connected", peer))
 

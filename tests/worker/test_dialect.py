@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import gzip
 import json
 import tracemalloc
@@ -229,3 +230,18 @@ def test_any_bytes_are_control_or_data_or_a_named_error(payload, decode):
     for look in (lambda: rule.look(payload, Watch.PONG), lambda: rule.key(payload)):
         with contextlib.suppress(DialectError):
             look()
+
+
+def test_expressions_leave_nothing_for_the_garbage_collector():
+    rules = dialect(jmespath("op == 'pong'"), pong_id="id", publish=PublishSpec(key="data[0].s"))
+    data, pong = b'{"data":[{"s":"BTC"}]}', b'{"op":"pong","id":7}'
+    rules.key(data)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(100):
+            assert rules.key(data) == "BTC"
+            assert rules.look(pong, Watch.PONG) == Pong("7")
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
