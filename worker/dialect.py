@@ -7,7 +7,6 @@ nothing: a length test costs 29 ns, JSON and JMESPath on 357 bytes 5 to 7 us.
 
 import enum
 import re
-import string
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import msgspec
 from jmespath.exceptions import JMESPathError
 
 from worker.spec import ConnectionSpec, Decode, Match, MatchKind
+from worker.template import fill
 
 # wbits of zlib.decompressobj: gzip, zlib and raw deflate framing.
 WINDOW_BITS = {Decode.GZIP: 31, Decode.ZLIB: 15, Decode.DEFLATE: -15}
@@ -172,7 +172,7 @@ class Dialect:
         fields = {"seq": str(seq), "ts_ms": str(ts_ms), "ts_s": str(ts_ms // 1000)}
         if "${uuid}" in text:
             fields["uuid"] = uuid()
-        return string.Template(text).safe_substitute(fields).encode("utf-8", "surrogateescape")
+        return fill(text, fields).encode("utf-8", "surrogateescape")
 
     def key(self, payload: bytes) -> str | None:
         """

@@ -1,0 +1,20 @@
+"""Template: ``${name}`` in a text that an operator wrote, and nothing else of it.
+
+Pure. Not ``string.Template``: that takes ``$name`` for a field as well and makes one dollar of two,
+so what a payload says would depend on whether it has a field somewhere else.
+"""
+
+import re
+from collections.abc import Mapping
+
+_FIELD = re.compile(r"\$\{(\w+)\}", re.ASCII)
+
+
+def fill(text: str, fields: Mapping[str, str]) -> str:
+    """Return the text with the fields that are known filled in, once; all else stays as it is."""
+    return _FIELD.sub(lambda found: fields.get(found[1], found[0]), text)
+
+
+def fields_of(text: str) -> frozenset[str]:
+    """Return the names of the fields that a text has."""
+    return frozenset(_FIELD.findall(text))
