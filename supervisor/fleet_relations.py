@@ -5,36 +5,23 @@ Each check yields the path of the key inside its table, and what is wrong with i
 
 import ipaddress
 import re
-import string
-import warnings
 from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlsplit
-
-import jmespath
-from jmespath.exceptions import JMESPathError
-from websockets.exceptions import InvalidURI
-from websockets.uri import parse_uri
 
 from shm.directory import BUDGET_DIRECTORY
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
+from worker import faults
+from worker.template import fields_of, fill
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
 PING_BODY_MAX = 125  # RFC 6455 section 5.5
 RING_MIN, RING_MAX = 1024, 1 << 20
-NESTED_MAX = 100  # of expressions: a worker walks them by recursion, message by message
 # Longest text of each field of a payload: a UUID, and integers of 64 bits.
 EXPANSIONS = {"uuid": "u" * 36, "seq": "9" * 20, "ts_ms": "9" * 20, "ts_s": "9" * 20}
 RESERVED_CONNECTION = "fleet"  # the topic event.fleet is the fleet's own
 RESERVED_FLEET = BUDGET_DIRECTORY  # stands beside the fleets' directories
-PROXY_SCHEMES = ("http", "socks5")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PRINTABLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-_OUR_HEADERS = ("host", "upgrade", "connection")  # and Sec-WebSocket-*
 NUL = "must not hold a NUL character"
 
 
@@ -42,7 +29,8 @@ def relations(table: model.ConnectionTable) -> Found:
     """Yield what is wrong in a ``[[connection]]`` of good shape."""
     if table.name == RESERVED_CONNECTION:
         yield ("name",), f"{RESERVED_CONNECTION!r} is taken by the fleet's own events"
-    yield from _url_faults(table.url)
+    if message := faults.url_fault(table.url):
+        yield ("url",), message
     yield from _handshake_faults(table)
     yield from _secret_faults(table)
     yield from _network_faults(table)
@@ -84,60 +72,20 @@ def simulator_relations(table: model.SimulatorTable) -> Found:
         yield ("host",), NUL
 
 
-def _url_faults(url: str) -> Found:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        yield ("url",), f"is not a URL: {error}"
-        return
-    host = parts.hostname or ""
-    if parts.scheme not in ("ws", "wss"):
-        yield ("url",), f"must begin with ws:// or wss://, got {model.shown(url)}"
-    elif not host or port == 0:
-        yield ("url",), f"names no host to connect to, got {model.shown(url)}"
-    elif parts.fragment:
-        yield ("url",), "must not have a fragment (RFC 6455 section 3)"
-    elif _PRINTABLE.fullmatch(url) is None:
-        yield ("url",), "must be ASCII without spaces and control characters; write others as %XX"
-    elif message := _dialling_fault(url, host):
-        yield ("url",), message
-
-
-def _dialling_fault(url: str, host: str) -> str:
-    """Return what those who dial a URL have against it."""
-    try:
-        parse_uri(url)
-    except InvalidURI as error:
-        return f"cannot be dialled: {error.msg}"
-    except ValueError:  # percent-encoding that is no UTF-8
-        return "cannot be dialled: its user information is wrongly encoded"
-    try:
-        host.encode("idna")  # as socket.getaddrinfo does
-    except UnicodeError:
-        return f"names a host that can be none, got {model.shown(host)}"
-    return ""
-
-
 def _handshake_faults(table: model.ConnectionTable) -> Found:
     seen: dict[str, str] = {}
     for name, value in table.headers.items():
         lower = name.lower()
-        if _TOKEN.fullmatch(name) is None:
-            yield (
-                ("headers", name),
-                "is no name of a header (RFC 9110: letters, digits, !#$%&'*+-.^_`|~)",
-            )
-        elif lower in _OUR_HEADERS or lower.startswith("sec-websocket-"):
-            yield ("headers", name), "is made by the handshake itself; leave it out"
+        if message := faults.header_name_fault(name):
+            yield ("headers", name), message
         elif lower in seen:
             yield ("headers", name), f"is the same header as {seen[lower]!r}; keep one"
         seen[lower] = name
-        if isinstance(value, str) and _CONTROL.search(value):
-            yield ("headers", name), "its value must not hold control characters, nor line ends"
+        if isinstance(value, str) and (message := faults.header_value_fault(value)):
+            yield ("headers", name), message
     for index, name in enumerate(table.subprotocols):
-        if _TOKEN.fullmatch(name) is None:
-            yield ("subprotocols", index), "is no name of a subprotocol (RFC 6455 section 4.1)"
+        if message := faults.subprotocol_fault(name):
+            yield ("subprotocols", index), message
 
 
 def _secret_faults(table: model.ConnectionTable) -> Found:
@@ -160,9 +108,8 @@ def _secret_faults(table: model.ConnectionTable) -> Found:
 
 
 def _network_faults(table: model.ConnectionTable) -> Found:
-    if isinstance(table.proxy, str) and not _is_proxy(table.proxy):
-        # It is not quoted: it may hold a password.
-        yield ("proxy",), "must be http://host:port or socks5://host:port, or a secret with that"
+    if isinstance(table.proxy, str) and (message := faults.proxy_fault(table.proxy)):
+        yield ("proxy",), f"{message}, or a secret with that"
     address = table.socket.source_address
     if address is not None:
         try:
@@ -181,15 +128,6 @@ def _network_faults(table: model.ConnectionTable) -> Found:
         )
 
 
-def _is_proxy(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        is_whole = bool(parts.hostname) and bool(parts.port)
-    except ValueError:
-        return False
-    return is_whole and parts.scheme in PROXY_SCHEMES and _PRINTABLE.fullmatch(url) is not None
-
-
 def _matcher_faults(table: model.ConnectionTable) -> Found:
     beat, ack = table.server_heartbeat, table.ack
     matchers: list[tuple[KeyPath, model.Matcher | None]] = [
@@ -204,7 +142,7 @@ def _matcher_faults(table: model.ConnectionTable) -> Found:
         (("publish", "key"), table.publish.key),
     ]
     for path, matcher in matchers:
-        if isinstance(matcher, str) and (message := _jmespath_fault(matcher)):
+        if isinstance(matcher, str) and (message := faults.expression_fault(matcher)):
             yield path, message
 
 
@@ -218,7 +156,7 @@ def _subscription_faults(table: model.ConnectionTable) -> Found:
         template: str | None = getattr(table, key)
         if template is None:
             continue
-        fields = set(string.Template(template).get_identifiers())
+        fields = fields_of(template)
         if not fields & {"topics", "topic"}:
             yield (key,), "must hold ${topics} (a JSON array) or ${topic} (a JSON string)"
         elif "topic" in fields and table.topics_per_message != 1:
@@ -237,9 +175,9 @@ def _heartbeat_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
     yield from _application_faults(beat) if application else _frame_faults(beat)
     matcher = beat.pong_matcher
     is_expression = isinstance(matcher, str) and not is_function(matcher)
-    if is_expression and (message := _jmespath_fault(str(matcher))):
+    if is_expression and (message := faults.expression_fault(str(matcher))):
         yield "pong_matcher", message
-    if beat.pong_id is not None and (message := _jmespath_fault(beat.pong_id)):
+    if beat.pong_id is not None and (message := faults.expression_fault(beat.pong_id)):
         yield "pong_id", message
 
 
@@ -266,7 +204,7 @@ def _application_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]
 
 def _frame_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
     if beat.payload is not None:
-        longest = len(string.Template(beat.payload).safe_substitute(EXPANSIONS).encode())
+        longest = len(fill(beat.payload, EXPANSIONS).encode())
         if longest > PING_BODY_MAX:
             yield (
                 "payload",
@@ -307,32 +245,3 @@ def _time_faults(table: model.ConnectionTable) -> Found:
             yield (name, "max_delay"), f"must not be below {name}.initial_delay"
         if times.reset_after < times.stable_after:
             yield (name, "reset_after"), f"must not be below {name}.stable_after"
-
-
-def _jmespath_fault(expression: str) -> str:
-    deep = f"is no usable JMESPath expression: nested deeper than {NESTED_MAX}"
-    if sum(map(expression.count, "([{!")) > NESTED_MAX:
-        return deep
-    try:
-        with warnings.catch_warnings():  # an old way to write literals, still understood
-            warnings.simplefilter("ignore", PendingDeprecationWarning)
-            tree: Any = jmespath.compile(expression).parsed
-    except JMESPathError as error:
-        position = getattr(error, "lex_position", None)
-        where = f" at position {position}" if position is not None else ""
-        return f"is no JMESPath expression{where}: {str(error).splitlines()[0]}"
-    except RecursionError:
-        return deep
-    except (ValueError, OverflowError) as error:  # a number of thousands of digits
-        return f"is no JMESPath expression: {error}"
-    return deep if _is_deep(tree) else ""
-
-
-def _is_deep(tree: Any) -> bool:
-    """Return whether walking an expression's tree recurses more than is good for a worker."""
-    level = [tree]
-    for _ in range(NESTED_MAX):
-        level = [child for node in level for child in node["children"] if isinstance(child, dict)]
-        if not level:
-            return False
-    return True

@@ -12,18 +12,22 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import Any, Literal, Self, TypeVar
 
-import msgspec
-from websockets.exceptions import InvalidURI
-from websockets.uri import parse_uri
-
 from shm.layout import Counter
 from worker import client_events as events
+from worker.arguments import (
+    BYTES,
+    check_close,
+    check_count,
+    check_request,
+    check_seconds,
+    text_of,
+    texts_of,
+)
 from worker.client_output import ClientOutput
 from worker.client_stats import Stats
 from worker.config import (
     BackoffConfig,
     HeartbeatConfig,
-    check_seconds,
     heartbeat_of,
 )
 from worker.connection import Connection
@@ -103,24 +107,28 @@ class WebSocket:
         deserializer: Callable[[str | bytes], Any] | None = None,
         buffer: int = BUFFER,
     ) -> None:
-        try:
-            parse_uri(uri)
-        except InvalidURI as error:
-            raise ValueError(f"uri: {error}") from None
+        subprotocols = subprotocols if isinstance(subprotocols, str) else tuple(subprotocols or ())
+        check_request(uri, headers or {}, subprotocols, proxy)
         check_seconds("connect_timeout", connect_timeout)
         check_seconds("close_timeout", close_timeout)
+        check_count("max_message", max_message)
+        check_count("buffer", buffer)
         if engine not in ("auto", "websockets"):
             raise ValueError(f"engine must be auto or websockets, got {engine!r}")
-        if max_message < 1 or buffer < 1:
-            raise ValueError("max_message and buffer must be above zero")
+        if not isinstance(ssl_context, ssl.SSLContext | None):
+            raise ValueError(f"ssl_context must be an ssl.SSLContext, got {ssl_context!r}")
+        if not isinstance(backoff, BackoffConfig):
+            raise ValueError(f"backoff must be a BackoffConfig, got {backoff!r}")
+        if deserializer is not None and not callable(deserializer):
+            raise ValueError(f"deserializer must be a function, got {deserializer!r}")
         config = heartbeat_of(heartbeat)
         self._uri = uri
         self._spec = ConnectionSpec(
             name="client",
             url=uri,
-            subscribe=SubscribeSpec(messages=tuple(_text_of(item) for item in subscribe)),
+            subscribe=SubscribeSpec(messages=texts_of(subscribe)),
             headers=tuple((headers or {}).items()),
-            subprotocols=tuple(subprotocols or ()),
+            subprotocols=tuple(subprotocols),
             compression=compression,
             proxy=proxy,
             heartbeat=config.spec() if config is not None else None,
@@ -188,7 +196,17 @@ class WebSocket:
 
         Either is waited for no longer than ``close_timeout``; slower handlers go on. A second call,
         or one before ``connect``, does nothing more.
+
+        Args:
+            code: Goes into the close frame: 1000 to 1014 but for those that stand for the lack of
+                one, or 3000 to 4999 (RFC 6455 section 7.4).
+            reason: Goes beside it, at most 123 bytes.
+
+        Raises:
+            ValueError: If no frame can carry them.
+
         """
+        check_close(code, reason)
         ear = self._ear
         if self._connection is None:
             ear.ended(Exit.STOPPED)
@@ -252,22 +270,25 @@ class WebSocket:
 
     async def send(self, data: Data) -> None:
         """
-        Send text (str), binary (bytes) or any other object as JSON text.
+        Send text (str), binary (bytes, bytearray, memoryview) or another object as JSON text.
 
         Waits while the peer does not keep up; a lost session ends the wait.
 
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
+            TypeError: If the object cannot be JSON.
+            UnicodeEncodeError: If the text has lone surrogates.
 
         """
         wire = self._connection.wire if self._connection is not None else None
         if wire is None or not self.is_connected:
             raise NotConnected(self.state)
-        payload = data if isinstance(data, bytes) else _text_of(data).encode()
+        payload = bytes(data) if isinstance(data, BYTES) else text_of(data).encode()
         # One after the other: all who wait would else write at once when the peer reads again.
         async with self._sending:
             await wire.drained()
-            sent = wire.send_binary(payload) if isinstance(data, bytes) else wire.send_text(payload)
+            send = wire.send_binary if isinstance(data, BYTES) else wire.send_text
+            sent = send(payload)
         if not sent:
             raise NotConnected(self.state)
         self._ear.sent += 1
@@ -286,9 +307,13 @@ class WebSocket:
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
             TimeoutError: If no PONG comes in time.
-            ValueError: If the payload is too long, or that of a ping still unanswered.
+            ValueError: If the payload is not bytes, too long, or that of a ping still unanswered;
+                or the timeout no duration.
 
         """
+        check_seconds("timeout", timeout)
+        if payload is not None and not isinstance(payload, bytes):
+            raise ValueError(f"payload must be bytes, got {type(payload).__name__}")
         if payload is not None and len(payload) > 125:
             raise ValueError(f"payload: a PING body has at most 125 bytes, got {len(payload)}")
         if payload in self._ear.asked:
@@ -423,12 +448,6 @@ def connect(uri: str, **options: Any) -> WebSocket:
 
     """
     return WebSocket(uri, **options)
-
-
-def _text_of(item: Data) -> str:
-    if isinstance(item, str):
-        return item
-    return item.decode() if isinstance(item, bytes) else msgspec.json.encode(item).decode()
 
 
 async def _first_of(*waits: Any) -> None:

@@ -3,14 +3,12 @@
 Checked at construction; durations are float seconds here and integer nanoseconds in the spec.
 """
 
-import math
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-
+from worker.arguments import check_count, check_expression, check_seconds, utf8_of
 from worker.spec import (
     SECOND_NS,
     Decode,
@@ -22,11 +20,11 @@ from worker.spec import (
     ServerHeartbeat,
     ServerPing,
 )
+from worker.template import fill
 
 PING_BODY_MAX = 125  # RFC 6455 section 5.5
-SECONDS_MAX = 366 * 86400.0
 # Longest values of the variables of a payload.
-LONGEST = {"${uuid}": "u" * 36, "${seq}": "9" * 19, "${ts_ms}": "9" * 16, "${ts_s}": "9" * 13}
+LONGEST = {"uuid": "u" * 36, "seq": "9" * 19, "ts_ms": "9" * 16, "ts_s": "9" * 13}
 
 PongMatcher = str | Mapping[str, str] | Callable[[Any], object]
 
@@ -96,14 +94,16 @@ class HeartbeatConfig:
         for name in ("first", "max_silence", "data_silence", "first_data_timeout"):
             if (value := getattr(self, name)) is not None:
                 check_seconds(name, value)
-        if self.decode not in tuple(Decode):
+        if not isinstance(self.decode, str) or self.decode not in tuple(Decode):
             raise ValueError(f"decode must be one of {', '.join(Decode)}, got {self.decode!r}")
         self.server_pings()
         self.server_beat()
         if not isinstance(self.payload, bytes):
             raise ValueError(f"payload must be bytes, got {type(self.payload).__name__}")
-        if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
-            raise ValueError(f"misses must be a whole number above zero, got {self.misses!r}")
+        check_count("misses", self.misses)
+        for name in ("use_ws_ping", "use_application_ping"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.use_ws_ping and self.use_application_ping:
             raise ValueError("use_application_ping excludes use_ws_ping; set use_ws_ping=False")
         if self.use_application_ping:
@@ -126,7 +126,7 @@ class HeartbeatConfig:
             raise ValueError("pong_matcher is missing: an application ping must know its answer")
         _match_of(self.pong_matcher)
         if self.pong_id is not None:
-            _check_expression("pong_id", self.pong_id)
+            check_expression("pong_id", self.pong_id)
             if b"${seq}" not in self.payload:
                 raise ValueError("pong_id needs ${seq} in payload: nothing else is echoed")
         elif self.timeout > self.interval:
@@ -140,9 +140,7 @@ class HeartbeatConfig:
     def _check_frames(self) -> None:
         if self.pong_matcher is not None or self.pong_id is not None:
             raise ValueError("pong_matcher and pong_id are for application pings; a PONG is known")
-        longest = self.payload.decode("utf-8", "surrogateescape")
-        for variable, value in LONGEST.items():
-            longest = longest.replace(variable, value)
+        longest = fill(self.payload.decode("utf-8", "surrogateescape"), LONGEST)
         length = len(longest.encode("utf-8", "surrogateescape"))
         if length > PING_BODY_MAX:
             raise ValueError(
@@ -174,7 +172,9 @@ class HeartbeatConfig:
     def server_pings(self) -> tuple[ServerPing, ...]:
         """Return ``server_ping`` as the machines take it."""
         return tuple(
-            ServerPing(match=_rule("server_ping", rule), reply=str(rule["reply"]))
+            ServerPing(
+                match=_rule("server_ping", rule), reply=utf8_of("server_ping", rule["reply"])
+            )
             for rule in self.server_ping
             if _has_keys("server_ping", rule, {"match", "reply"})
         )
@@ -289,19 +289,6 @@ class BackoffConfig:
         )
 
 
-def check_seconds(name: str, value: object) -> None:
-    """
-    Check that a value is a duration in seconds.
-
-    Raises:
-        ValueError: If it is no finite number above zero, or longer than a year.
-
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 < value <= SECONDS_MAX:  # type: ignore[arg-type,operator]
-        raise ValueError(f"{name} must be seconds, a finite number above zero, got {value!r}")
-
-
 def _ns(seconds: float) -> int:
     return max(1, round(seconds * SECOND_NS))
 
@@ -324,24 +311,15 @@ def _rule(name: str, rule: Mapping[str, Any]) -> Match:
 
 
 def _match_of(matcher: PongMatcher, name: str = "pong_matcher") -> Match:
+    if inspect.iscoroutinefunction(matcher):
+        raise ValueError(f"{name} must be a plain function: whether it matches is needed at once")
     if callable(matcher):
         return FUNCTION
     if isinstance(matcher, str):
-        _check_expression(name, matcher)
+        check_expression(name, matcher)
         return Match(kind=MatchKind.JMESPATH, value=matcher)
     if isinstance(matcher, Mapping) and set(matcher) == {"text"}:
-        return Match(kind=MatchKind.TEXT, value=str(matcher["text"]))
+        return Match(kind=MatchKind.TEXT, value=utf8_of(name, matcher["text"]))
     raise ValueError(
         f"{name} must be a function, a JMESPath expression or {{'text': ...}}, got {matcher!r}"
     )
-
-
-def _check_expression(name: str, expression: str) -> None:
-    try:
-        jmespath.compile(expression)
-    except JMESPathError as error:
-        position = getattr(error, "lex_position", None)
-        where = f" at position {position}" if position is not None else ""
-        raise ValueError(
-            f"{name} is no JMESPath expression{where}: {str(error).splitlines()[0]}"
-        ) from None
