@@ -14,7 +14,6 @@ from typing import Any
 
 import jmespath
 import msgspec
-from jmespath.exceptions import JMESPathError
 
 from worker.spec import ConnectionSpec, Decode, Match, MatchKind
 from worker.template import fill
@@ -249,10 +248,10 @@ class _Rule:
 
 
 def _search(expression: Any, message: _Message) -> Any:
-    """Return what a JMESPath finds. Its functions raise on operands of a wrong type."""
+    """Return what a JMESPath finds. Its functions raise on operands that do not suit them."""
     try:
         return expression.search(message.parsed)
-    except JMESPathError as error:
+    except Exception as error:  # JMESPathError, and what its functions let through: ceil(inf)
         raise RuleError(f"{type(error).__name__}: {error}") from error
 
 
