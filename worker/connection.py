@@ -235,11 +235,11 @@ class Connection:
         if number > 1 and not reserved:
             self._counters[Counter.RECONNECTS] += 1
         # In a turn of its own: a refusal at once must not come in the midst of its request.
-        self._loop.call_soon(self._begin, number, reserved)
+        self._loop.call_soon(self._begin, number)
 
-    def _begin(self, number: int, reserved: bool) -> None:
+    def _begin(self, number: int) -> None:
         if self.session.number == number and self.session.state is State.DIALING:
-            self._dialing.begin(number, reserved=reserved)
+            self._dialing.begin(number)
         elif self.session.state is State.DRAINING:  # stopped in between
             self.on_closed(Ending(Cause.CLOSED))
 

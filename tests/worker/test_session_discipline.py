@@ -152,7 +152,7 @@ def test_a_login_that_cannot_work_ends_the_worker_for_good(start, function, code
     assert worker.process.wait(20) == code
 
 
-@pytest.mark.parametrize("function", ["broken", "wrong"])
+@pytest.mark.parametrize("function", ["broken", "wrong", "garbled", "unreachable"])
 def test_a_login_that_raises_is_a_dial_that_failed(start, function):
     worker = start(spec_of("ws://127.0.0.1:1/", login=f"operator_functions:{function}"))
     wait_for(lambda: len(told(worker, EventKind.DOWN)) >= 2, "tried again")
