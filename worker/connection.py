@@ -111,7 +111,7 @@ class Connection:
         self._beat_ns = 0
         self._pong_payload = b""
         self._untold_ping: bytes | None = None
-        self._manual: dict[bytes, Callable[[int], None]] = {}
+        self._manual: dict[bytes, tuple[int, Callable[[int], None]]] = {}
         self._manual_count = 0
 
     def start(self) -> None:
@@ -311,8 +311,7 @@ class Connection:
         chosen = f"manual-{self._manual_count}".encode() if body is None else body
         if self.wire is None or not self.wire.send_ping(chosen):
             return None
-        sent_ns = self.wire.written_ns
-        self._manual[chosen] = lambda now_ns: answered(now_ns - sent_ns)
+        self._manual[chosen] = self.wire.written_ns, answered
         return chosen
 
     def forget_ping(self, body: bytes) -> None:
@@ -399,8 +398,10 @@ class Connection:
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
         self._words[LAST_FRAME_NS] = now_ns
-        if self._manual and (answered := self._manual.pop(body, None)) is not None:
-            answered(now_ns)
+        if self._manual and (asked := self._manual.pop(body, None)) is not None:
+            sent_ns, answered = asked
+            answered(now_ns - sent_ns)
+            self._feed(heartbeat.PongElsewhere(sent_ns), now_ns)
             return
         self._pong_payload = body
         self._feed(heartbeat.PongFrame(body), now_ns)

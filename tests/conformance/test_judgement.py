@@ -6,7 +6,8 @@ import time
 
 import pytest
 from exchange_thread import ExchangeThread
-from library import PONG, TEXT, Answering, Diary, client, exchange_of, fast, run, until
+from library import Answering, Diary, client, exchange_of, fast, run, until
+from raw_exchange import CLOSE, PING, PONG, TEXT
 
 from worker import HeartbeatConfig
 
@@ -222,6 +223,31 @@ def test_l13_a_pong_to_the_former_session_answers_no_ping_of_this_one():
             diary = Diary(ws, "timeout", "pong")
             await diary.until("timeout", 2)
             assert not diary.of("pong")
+
+    run(act())
+
+
+def test_a_server_that_answers_only_the_latest_ping_keeps_its_session():
+    """As RFC 6455 section 5.5.3 allows; here the latest is one of the user's."""
+
+    async def script(peer):
+        while True:
+            opcode, payload = await peer.receive()
+            if opcode == CLOSE:
+                peer.send(CLOSE, payload)
+                return
+            if opcode == PING and payload.startswith(b"manual"):
+                peer.send(PONG, payload)
+
+    async def act():
+        async with (
+            exchange_of(script) as exchange,
+            client(exchange.url, heartbeat=fast(interval=0.3, timeout=0.3, first=0.05)) as ws,
+        ):
+            diary = Diary(ws, "timeout")
+            ws.add_handler("ping", lambda event: ws.ping())
+            await until(lambda: ws.stats().pings >= 4)
+            assert not diary.of("timeout")
 
     run(act())
 
