@@ -416,6 +416,7 @@ class WebSocket:
             messages_sent=ear.sent,
             bytes_sent=ear.sent_bytes,
             messages_dropped=ear.dropped + self._dispatcher.dropped,
+            events_dropped=self._dispatcher.others_dropped,
             pings=counters[Counter.PINGS],
             pongs=counters[Counter.PONGS],
             late_pongs=counters[Counter.LATE_PONGS],
