@@ -147,6 +147,9 @@ class Wire(asyncio.Protocol):
         self._dial = None
         if dial.cancelled():
             self._end(Ending(Cause.CLOSED))
+        elif (error := dial.exception()) is not None:  # nobody foresaw it; nobody waits for ever
+            self._loop.call_exception_handler({"message": "a dial failed", "exception": error})
+            self._end(Ending(Cause.CONNECT_FAILED, error=f"{type(error).__name__}: {error}"[:200]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the upgrade request (asyncio.Protocol)."""

@@ -1,12 +1,13 @@
 """What the conformance list does not ask of the client; the list is in tests/conformance."""
 
 import asyncio
+import ssl
 
 import pytest
 from library import Answering, client, exchange_of, run, until
 from raw_exchange import CLOSE
 
-from worker import ConnectionFailed, NotConnected, WebSocket, connect
+from worker import BackoffConfig, ConnectionFailed, NotConnected, WebSocket, connect
 from worker.errors import ConnectionClosed, WebSocketError
 
 URL = "ws://127.0.0.1:1/"
@@ -85,6 +86,26 @@ def test_an_impossible_ping_is_refused_and_leaves_nothing_waiting(keys, text):
             with pytest.raises(ValueError, match=text):
                 await ws.ping(**keys)
             assert await ws.ping() > 0
+
+    run(act())
+
+
+def test_an_error_that_nobody_foresaw_in_a_dial_is_told_and_dialled_again():
+    class Broken(ssl.SSLContext):
+        def wrap_bio(self, *_arguments, **_keys):
+            raise RuntimeError("not foreseen")
+
+    async def act():
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, found: told.append(found))
+        async with exchange_of() as exchange:
+            url = exchange.url.replace("ws://", "wss://")
+            context = Broken(ssl.PROTOCOL_TLS_CLIENT)
+            ws = client(url, ssl_context=context, backoff=BackoffConfig(max_attempts=3))
+            with pytest.raises(ConnectionFailed, match="not foreseen"):
+                await ws.connect()
+            assert ws.stats().connect_failures == 3
+            assert str(told[0]["exception"]) == "not foreseen"
 
     run(act())
 
