@@ -18,6 +18,8 @@ from itertools import chain, zip_longest
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from worker.resolver import look_up
+
 PROXY_SCHEMES = ("http", "socks5")
 HTTP = b"HTTP/1."
 ANSWER_BYTES_MAX = 8 * 1024
@@ -68,7 +70,7 @@ async def open_socket(
     """
     Return a connected, non-blocking TCP socket with TCP_NODELAY set; the caller closes it.
 
-    Resolving has no deadline of its own: resolv.conf(5) sets it, and a cancelled call ends at once.
+    Resolving has no deadline of its own: resolv.conf(5) sets it. A cancelled call ends at once.
 
     Args:
         host: Name or address of the peer; through a proxy it is the proxy that resolves it.
@@ -125,8 +127,7 @@ async def _resolve(host: str, port: int, family: int) -> list[Address]:
         if family not in (socket.AF_UNSPEC, address.family):
             raise socket.gaierror(socket.EAI_ADDRFAMILY, f"{host} is of another family")
         return [address]
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    found = await look_up(host, port, family)
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, f"{host} has no address")
     return interleaved([Address(entry[0], entry[4]) for entry in found])

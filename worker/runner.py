@@ -191,8 +191,6 @@ def main(assignment: Assignment, listener: int) -> int:
     set_process_name(f"fw-{spec.name}")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # uvloop resolves names in libuv's pool; one dial at a time needs one thread, not four.
-    os.environ.setdefault("UV_THREADPOOL_SIZE", "1")
     try:
         stats = StatsWriter.create(
             Path(assignment.shm_dir),
