@@ -91,13 +91,16 @@ class TopicSilence:
         self._limit_ns = limit_ns
         self._stale: set[str] = set()
 
-    def scan(self, now_ns: int, last_ns: Mapping[str, int]) -> list[tuple[str, bool, int]]:
+    def scan(
+        self, now_ns: int, last_ns: Mapping[str, int], changes_max: int
+    ) -> list[tuple[str, bool, int]]:
         """
-        Return the changes since the last scan: key, whether stale now, age of its data in ns.
+        Return changes since the last scan: key, whether stale now, age of its data in ns.
 
         Args:
             now_ns: CLOCK_MONOTONIC.
             last_ns: When each key last had data, same clock.
+            changes_max: So many and no more; the rest is left to the next scan.
 
         """
         changes: list[tuple[str, bool, int]] = []
@@ -107,4 +110,6 @@ class TopicSilence:
             if stale != (key in self._stale):
                 self._stale.symmetric_difference_update((key,))
                 changes.append((key, stale, age_ns))
+                if len(changes) >= changes_max:
+                    break
         return changes

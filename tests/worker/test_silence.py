@@ -65,6 +65,13 @@ def test_silence_of_data_is_stale_once_and_due_no_more_until_data_comes():
 
 def test_each_topic_is_told_once_when_it_falls_silent_and_once_when_it_speaks():
     topics = TopicSilence(50)
-    assert topics.scan(100, {"a": 90, "b": 40}) == [("b", True, 60)]
-    assert topics.scan(110, {"a": 90, "b": 40}) == []
-    assert topics.scan(140, {"a": 90, "b": 120}) == [("a", True, 50), ("b", False, 20)]
+    assert topics.scan(100, {"a": 90, "b": 40}, 10) == [("b", True, 60)]
+    assert topics.scan(110, {"a": 90, "b": 40}, 10) == []
+    assert topics.scan(140, {"a": 90, "b": 120}, 10) == [("a", True, 50), ("b", False, 20)]
+
+
+def test_changes_beyond_the_limit_are_told_by_the_next_scans_each_once():
+    topics, last = TopicSilence(50), {str(number): 0 for number in range(25)}
+    scans = [topics.scan(100 + number, last, 10) for number in range(4)]
+    assert [len(changes) for changes in scans] == [10, 10, 5, 0]
+    assert {key for changes in scans for key, stale, _age in changes if stale} == set(last)
