@@ -343,7 +343,7 @@ class WebSocket:
             return data
         try:
             return self._deserializer(data)
-        except Exception as error:  # the user's function may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # the user's function, not our task
             self._ear.counters[Counter.DECODE_ERRORS] += 1
             self._dispatcher.emit(events.Error(error=error, where="deserializer"))
             return data

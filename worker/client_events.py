@@ -142,7 +142,7 @@ class Error(Event):
     """A function of the user's raised: handler, matcher or deserializer. ``where`` says which."""
 
     name: ClassVar[str] = "error"
-    error: Exception
+    error: BaseException
     where: str
 
 

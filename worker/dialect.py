@@ -243,7 +243,9 @@ class _Rule:
             return False
         try:
             return bool(self._test(message))
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # even a CancelledError is the function's own, not ours
             raise RuleError(f"{type(error).__name__}: {error}") from error
 
 

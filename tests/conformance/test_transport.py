@@ -347,6 +347,22 @@ def test_a_deserializer_makes_the_messages_and_one_that_raises_loses_none():
     run(act())
 
 
+def test_a_deserializer_that_raises_a_cancellation_cancels_nobody():
+    def cancelled(_data):
+        raise asyncio.CancelledError("of something else")
+
+    async def act():
+        async with (
+            exchange_of(Answering(opening=["1", "2"])) as exchange,
+            client(exchange.url, deserializer=cancelled) as ws,
+        ):
+            assert [await ws.recv() for _ in range(2)] == ["1", "2"]
+            assert ws.stats().decode_errors == 2
+            assert ws.stats().sessions == 1
+
+    run(act())
+
+
 def test_headers_and_subprotocols_go_into_the_handshake():
     async def act():
         async with exchange_of() as exchange:

@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import gzip
 import json
@@ -128,6 +129,16 @@ def test_what_the_functions_of_jmespath_let_through_is_a_rule_error_too(expressi
         dialect(publish=PublishSpec(key=expression)).key(data)
     with pytest.raises(RuleError):
         dialect(jmespath("@"), pong_id=expression).look(data, Watch.PONG)
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, asyncio.CancelledError, MemoryError])
+def test_whatever_a_function_raises_is_a_rule_error(error):
+    def matcher(_message):
+        raise error
+
+    match = Match(kind=MatchKind.CALLABLE, value="m:f")
+    with pytest.raises(RuleError, match=error.__name__):
+        dialect(match, function=matcher).look(b"{}", Watch.PONG)
 
 
 def test_a_function_that_raises_is_a_rule_error():
