@@ -102,6 +102,8 @@ class Session:
         self.heartbeat: Heartbeat | None = None
         self.up_ns = 0
         self._silence: Silence | None = None
+        self._looking = False  # whether what broke the silence waits in the socket
+        self._looked: heartbeat.Looked | None = None
         self._outbox = Outbox(spec.outbound)
         self._said = 0  # messages of templates, for their ${seq}
         self._unanswered = 0  # subscriptions without their ack
@@ -128,8 +130,8 @@ class Session:
                 due.append(self._outbox.deadline_ns)
             if self.heartbeat is not None:
                 due.append(self.heartbeat.deadline_ns)
-            if self._silence is not None:
-                due.append(self._silence.deadline_ns)
+            if self._silence is not None and not self._looking:
+                due.append(self._silence.deadline_ns if self._looked is None else 0)
         return min((moment for moment in due if moment is not None), default=None)
 
     @property
@@ -185,6 +187,10 @@ class Session:
                 return self._wind_up(event)
             case Tick(heard):
                 return self._tick(now_ns, heard)
+            case heartbeat.Looked():
+                if self._looking:  # judged by the tick that is due at once
+                    self._looking, self._looked = False, event
+                return self._beat(now_ns, event)
             case _:
                 return self._beat(now_ns, event)
 
@@ -325,13 +331,18 @@ class Session:
                 return ()
 
     def _listen(self, now_ns: int, heard: Heard) -> tuple[Action, ...]:
-        if self._silence is None or self.state not in SERVING:
+        if self._silence is None or self._looking or self.state not in SERVING:
             return ()
         verdict = self._silence.judge(now_ns, heard)
+        looked, self._looked = self._looked, None
+        is_news = verdict.dead is not None or (verdict.stale and self.state is State.UP)
+        if is_news and looked is None:
+            self._looking = True
+            return (heartbeat.Look(),)
         age_s = round(verdict.age_ns / SECOND_NS, 6)
         if verdict.dead is not None:
-            said = _say(EventKind.TIMEOUT, verdict.dead, session=self.number, waited_s=age_s)
-            return (said, *self._close(verdict.dead, _closing_of_the_dead(verdict.dead)))
+            unread = looked.unread if looked is not None else 0
+            return self._dead(Cause.BUSY if unread else verdict.dead, age_s, unread)
         if verdict.stale and self.state is State.UP:
             self.state = State.STALE
             return (_say(EventKind.STALE, Cause.DATA_SILENCE, age_s=age_s),)
@@ -360,14 +371,14 @@ class Session:
     def _declare_dead(self, dead: heartbeat.DeclareDead) -> tuple[Action, ...]:
         if self.state not in OPEN:
             return ()
-        detail: dict[str, object] = {
-            "session": self.number,
-            "waited_s": round(dead.waited_ns / SECOND_NS, 6),
-        }
-        if dead.unread:
-            detail["unread_bytes"] = dead.unread
-        timeout = _say(EventKind.TIMEOUT, dead.cause, **detail)
-        return (timeout, *self._close(dead.cause, _closing_of_the_dead(dead.cause)))
+        return self._dead(dead.cause, round(dead.waited_ns / SECOND_NS, 6), dead.unread)
+
+    def _dead(self, cause: Cause, waited_s: float, unread: int) -> tuple[Action, ...]:
+        detail: dict[str, object] = {"session": self.number, "waited_s": waited_s}
+        if unread:
+            detail["unread_bytes"] = unread
+        timeout = _say(EventKind.TIMEOUT, cause, **detail)
+        return (timeout, *self._close(cause, _closing_of_the_dead(cause)))
 
     # Ending ----------------------------------------------------------------------------------
 
@@ -394,7 +405,7 @@ class Session:
 
     def _forget(self) -> None:
         """Drop what only an open session needs."""
-        self._silence = None
+        self._silence, self._looking, self._looked = None, False, None
         self._outbox.clear()
         self._unanswered = 0
         self.awaiting_ready = False
