@@ -192,6 +192,7 @@ class ClientOutput:
             messages_sent=self.sent,
             bytes_sent=self.sent_bytes,
             messages_dropped=self._inbox.dropped + self._dispatcher.dropped,
+            events_dropped=self._dispatcher.others_dropped,
             pings=counters[Counter.PINGS],
             pongs=counters[Counter.PONGS],
             late_pongs=counters[Counter.LATE_PONGS],

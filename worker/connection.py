@@ -171,11 +171,11 @@ class Connection:
         if number > 1 and not reserved:
             self._counters[Counter.RECONNECTS] += 1
         # In a turn of its own: a refusal at once must not come in the midst of its request.
-        self._loop.call_soon(self._begin, number, reserved)
+        self._loop.call_soon(self._begin, number)
 
-    def _begin(self, number: int, reserved: bool) -> None:
+    def _begin(self, number: int) -> None:
         if self.session.number == number and self.session.state is State.DIALING:
-            self._dialing.begin(number, reserved=reserved)
+            self._dialing.begin(number)
         elif self.session.state is State.DRAINING:  # stopped in between
             self.on_closed(Ending(Cause.CLOSED))
 
@@ -332,7 +332,8 @@ class Connection:
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
         self._words[LAST_FRAME_NS] = now_ns
-        if self._manual.take(body, now_ns):
+        if (sent_ns := self._manual.take(body, now_ns)) is not None:
+            self._feed(heartbeat.PongElsewhere(sent_ns), now_ns)
             return
         self._pong_payload = body
         self._feed(heartbeat.PongFrame(body), now_ns)

@@ -52,6 +52,13 @@ class PongFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class PongElsewhere:
+    """A PONG frame answered a ping outside the timetable, which was sent at ``sent_ns``."""
+
+    sent_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class PongMessage:
     """The dialect recognised a pong; ``echo`` is the sequence number it carries, if it does."""
 
@@ -69,7 +76,7 @@ class Looked:
     unread: int = 0
 
 
-Event = Tick | Sent | SendFailed | PongFrame | PongMessage | Looked
+Event = Tick | Sent | SendFailed | PongFrame | PongElsewhere | PongMessage | Looked
 
 
 # Requests ------------------------------------------------------------------------------------
@@ -210,6 +217,8 @@ class Heartbeat:
                 return self._die(Cause.SEND_FAILED, self._seq, 0)
             case PongFrame(body):
                 return self._pong(now_ns, self._seq_of_body(body))
+            case PongElsewhere(sent_ns):
+                return self._answered_elsewhere(sent_ns)
             case PongMessage(echo):
                 return self._pong(now_ns, self._seq_of_echo(echo))
             case Looked(unread):
@@ -266,6 +275,15 @@ class Heartbeat:
         self._missed = 0
         self._settle()
         return (TakePong(seq, rtt_ns if rtt_ns <= self._spec.timeout_ns else None),)
+
+    def _answered_elsewhere(self, pinged_ns: int) -> tuple[Action, ...]:
+        older = [seq for seq, sent in self._outstanding.items() if sent[0] <= pinged_ns]
+        if older and not self._spec.application:
+            for seq in older:
+                del self._outstanding[seq]
+            self._missed = 0
+            self._settle()
+        return ()
 
     def _seq_of_body(self, body: bytes) -> int | None:
         if self._spec.application:

@@ -21,7 +21,7 @@ from websockets.exceptions import (
     WebSocketException,
 )
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SEND_EOF, State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
@@ -105,9 +105,10 @@ class Wire(asyncio.Protocol):
         self._backlog: deque[tuple[bytes, int, int]] = deque()
         self._backlog_bytes = 0
         self._fragments = bytearray()
-        self._is_text = False
+        self._is_text = self._breached = False
         self.written_ns = 0
         self._flooded = False  # the peer took nothing of what we had to say
+        self._longest = 0  # bytes of the longest write that may be unsent still
         self._writable: asyncio.Future[None] | None = None
         self._ended = False
 
@@ -146,6 +147,9 @@ class Wire(asyncio.Protocol):
         self._dial = None
         if dial.cancelled():
             self._end(Ending(Cause.CLOSED))
+        elif (error := dial.exception()) is not None:  # nobody foresaw it; nobody waits for ever
+            self._loop.call_exception_handler({"message": "a dial failed", "exception": error})
+            self._end(Ending(Cause.CONNECT_FAILED, error=f"{type(error).__name__}: {error}"[:200]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the upgrade request (asyncio.Protocol)."""
@@ -198,6 +202,8 @@ class Wire(asyncio.Protocol):
         if engine.writes:
             self._flush()
         for event in engine.events_received():
+            if self._breached:
+                break  # what follows is not heard
             if isinstance(event, Frame):
                 self._frame(event, now_ns, wall_ns)
             elif engine.state is State.OPEN or engine.close_sent is not None:
@@ -208,22 +214,33 @@ class Wire(asyncio.Protocol):
     def _frame(self, frame: Frame, now_ns: int, wall_ns: int) -> None:
         opcode = frame.opcode
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
-            is_text = opcode is Opcode.TEXT
+            self._is_text = opcode is Opcode.TEXT
             if frame.fin:
-                self._events.on_message(is_text, bytes(frame.data), now_ns, wall_ns)
+                self._message(bytes(frame.data), now_ns, wall_ns)
             else:
-                self._is_text = is_text
                 self._fragments += frame.data
         elif opcode is Opcode.CONT:
             self._fragments += frame.data
             if frame.fin:
                 payload = bytes(self._fragments)
                 self._fragments.clear()
-                self._events.on_message(self._is_text, payload, now_ns, wall_ns)
+                self._message(payload, now_ns, wall_ns)
         elif opcode is Opcode.PONG:
             self._events.on_pong(bytes(frame.data), now_ns)
         elif opcode is Opcode.PING:
             self._events.on_ping(bytes(frame.data), now_ns)
+
+    def _message(self, payload: bytes, now_ns: int, wall_ns: int) -> None:
+        if self._is_text and not payload.isascii():
+            try:
+                payload.decode()
+            except UnicodeDecodeError as error:  # RFC 6455 section 8.1; the core leaves it to us
+                self._breached = True
+                self._engine.parser_exc = error
+                self._engine.fail(CloseCode.INVALID_DATA, "text is no UTF-8")
+                self._flush()
+                return
+        self._events.on_message(self._is_text, payload, now_ns, wall_ns)
 
     def pending_bytes(self) -> int:
         """Return how many bytes wait to be read, here and in the socket (FIONREAD, tcp(7))."""
@@ -265,8 +282,8 @@ class Wire(asyncio.Protocol):
     def _flush(self) -> bool:
         transport = self._transport
         assert transport is not None
-        # Before and not after: one long message to a peer that reads is no flood.
-        if transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+        # Beside the longest: one long message to a peer that reads slowly is no flood.
+        if transport.get_write_buffer_size() > UNSENT_BYTES_MAX + self._longest:
             self._flooded = True
             transport.abort()
             return False
@@ -277,6 +294,7 @@ class Wire(asyncio.Protocol):
                 return False
             if data is not SEND_EOF:
                 transport.write(data)
+                self._longest = max(self._longest, len(data))
         return True
 
     def pause_writing(self) -> None:
@@ -286,6 +304,7 @@ class Wire(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Let those go on who wait to send (asyncio.Protocol)."""
+        self._longest = 0
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
@@ -341,7 +360,9 @@ class Wire(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell how it ended (asyncio.Protocol)."""
+        """Hand on what came before the end, and tell how it ended (asyncio.Protocol)."""
+        while self._backlog and not self._ended:
+            self._take(*self._backlog.popleft())
         with contextlib.suppress(WebSocketException, EOFError):
             self._engine.receive_eof()
         flooded = Ending(Cause.SEND_FAILED, error="the peer reads nothing")

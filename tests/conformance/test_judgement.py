@@ -6,7 +6,8 @@ import time
 
 import pytest
 from exchange_thread import ExchangeThread
-from library import PONG, TEXT, Answering, Diary, client, exchange_of, fast, run, until
+from library import Answering, Diary, client, exchange_of, fast, run, until
+from raw_exchange import BINARY, CLOSE, PING, PONG, TEXT
 
 from worker import HeartbeatConfig
 
@@ -160,6 +161,28 @@ def test_l11_a_loop_that_stands_beyond_the_deadline_believes_the_pong_in_the_soc
         run(act())
 
 
+def test_a_loop_that_stands_believes_the_heartbeat_behind_megabytes_in_the_socket():
+    async def script(peer):
+        for _ in range(60):
+            peer.send(BINARY, bytes(100_000))
+        while True:
+            peer.send(TEXT, b"beat")
+            await asyncio.sleep(0.02)
+
+    async def act():
+        beat = {"match": {"text": "beat"}, "max_gap": 1.0}
+        heartbeat = HeartbeatConfig(use_ws_ping=False, server_heartbeat=beat)
+        with ExchangeThread(script) as exchange:
+            async with client(exchange.url, heartbeat=heartbeat) as ws:
+                diary = Diary(ws, "timeout")
+                time.sleep(2.5)  # noqa: ASYNC251 - the point of the test
+                await asyncio.sleep(1.5)
+                assert not diary.of("timeout")
+                assert ws.stats().messages_received == 60
+
+    run(act())
+
+
 def test_l12_a_ping_that_cannot_be_sent_is_death_at_once():
     """A peer that reads nothing, and more waiting for it than may."""
 
@@ -169,7 +192,7 @@ def test_l12_a_ping_that_cannot_be_sent_is_death_at_once():
     async def act():
         heartbeat = HeartbeatConfig(interval=20, timeout=10, first=0.01)
         async with exchange_of(deaf) as exchange:
-            much = ["x" * (32 << 20)]
+            much = ["x" * (32 << 20)] * 2  # one alone might be read slowly
             ws = client(exchange.url, heartbeat=heartbeat, reconnect=False, subscribe=much)
             diary = Diary(ws)
             await ws.connect()
@@ -222,6 +245,31 @@ def test_l13_a_pong_to_the_former_session_answers_no_ping_of_this_one():
             diary = Diary(ws, "timeout", "pong")
             await diary.until("timeout", 2)
             assert not diary.of("pong")
+
+    run(act())
+
+
+def test_a_server_that_answers_only_the_latest_ping_keeps_its_session():
+    """As RFC 6455 section 5.5.3 allows; here the latest is one of the user's."""
+
+    async def script(peer):
+        while True:
+            opcode, payload = await peer.receive()
+            if opcode == CLOSE:
+                peer.send(CLOSE, payload)
+                return
+            if opcode == PING and payload.startswith(b"manual"):
+                peer.send(PONG, payload)
+
+    async def act():
+        async with (
+            exchange_of(script) as exchange,
+            client(exchange.url, heartbeat=fast(interval=0.3, timeout=0.3, first=0.05)) as ws,
+        ):
+            diary = Diary(ws, "timeout")
+            ws.add_handler("ping", lambda event: ws.ping())
+            await until(lambda: ws.stats().pings >= 4)
+            assert not diary.of("timeout")
 
     run(act())
 

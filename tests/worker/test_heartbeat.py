@@ -12,6 +12,7 @@ from worker.heartbeat import (
     Heartbeat,
     Look,
     Looked,
+    PongElsewhere,
     PongFrame,
     PongMessage,
     SendFailed,
@@ -141,6 +142,29 @@ def test_several_outstanding_pings_die_by_the_oldest_and_live_by_the_latest():
     assert die(beat, UP + 460) == (DeclareDead("ping_timeout", third, 250),)
 
 
+def test_a_pong_to_a_ping_outside_the_timetable_answers_those_before_it():
+    """RFC 6455 section 5.5.3 lets a peer answer only the latest of several pings."""
+    beat = Heartbeat(SPEC, UP)
+    sent_ns = UP + SPEC.first_ns
+    ping(beat, sent_ns)
+    assert beat.handle(sent_ns + 20, PongElsewhere(sent_ns - 1)) == ()
+    assert beat.state is State.AWAITING
+    assert beat.handle(sent_ns + 20, PongElsewhere(sent_ns + 1)) == ()
+    assert beat.state is State.RESTING
+    assert beat.deadline_ns == sent_ns + SPEC.interval_ns
+    ping(beat, sent_ns + SPEC.interval_ns)
+    die(beat, sent_ns + SPEC.interval_ns + SPEC.timeout_ns)
+    assert beat.handle(sent_ns + 2 * SPEC.interval_ns, PongElsewhere(sent_ns + 200)) == ()
+    assert beat.state is State.DEAD
+
+
+def test_a_pong_frame_outside_the_timetable_answers_no_application_ping():
+    beat = Heartbeat(APPLICATION, UP)
+    ping(beat, UP + 10)
+    assert beat.handle(UP + 20, PongElsewhere(UP + 15)) == ()
+    assert beat.state is State.AWAITING
+
+
 def test_an_application_pong_completes_the_ping_and_a_pong_frame_does_not():
     beat = Heartbeat(APPLICATION, UP)
     seq = ping(beat, UP + 10)
@@ -171,6 +195,7 @@ EVENTS = st.one_of(
     st.just(Looked()),
     st.just(SendFailed()),
     st.integers(0, 12).map(lambda seq: PongFrame(body(seq))),
+    st.integers(UP, UP + 1_000).map(PongElsewhere),
 )
 
 
