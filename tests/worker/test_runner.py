@@ -489,8 +489,9 @@ def test_an_unexpected_exception_ends_the_worker(start, tmp_path, monkeypatch):
         await echo(peer)
 
     (tmp_path / "surprise.py").write_text(
-        "class Surprise(BaseException): pass\n"
-        "def match(message):\n    raise Surprise('not foreseen')\n"
+        "import asyncio\n"
+        "def surprise():\n    raise RuntimeError('not foreseen')\n"
+        "def match(message):\n    asyncio.get_running_loop().call_soon(surprise)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     beat = HeartbeatSpec(
