@@ -107,11 +107,18 @@ class LatePong(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeout(Event):
-    """The session is dead: nothing came for ``waited`` seconds. ``cause``: see ``Disconnected``."""
+    """
+    The session is dead: nothing came for ``waited`` seconds. ``cause``: see ``Disconnected``.
+
+    ``loop_lag`` is how long our own loop stood in one piece meanwhile, in seconds, and
+    ``unread_bytes`` what waited in the socket still; of one or the other the cause is ``busy``.
+    """
 
     name: ClassVar[str] = "timeout"
     waited: float
     cause: str
+    loop_lag: float = 0.0
+    unread_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

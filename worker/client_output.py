@@ -119,7 +119,14 @@ class ClientOutput:
                 self.settled.set()
                 emit(events.Connected(uri=self._uri, session=detail["session"]))
             case EventKind.TIMEOUT:
-                emit(events.Timeout(waited=detail["waited_s"], cause=announcement.cause))
+                emit(
+                    events.Timeout(
+                        waited=detail["waited_s"],
+                        cause=announcement.cause,
+                        loop_lag=detail.get("loop_lag_s", 0.0),
+                        unread_bytes=detail.get("unread_bytes", 0),
+                    )
+                )
             case EventKind.STALE:
                 emit(events.Stale(age=detail["age_s"]))
             case EventKind.FRESH:

@@ -25,12 +25,12 @@ from worker.exits import Exit
 from worker.login import LoginFunction
 from worker.manual_pings import ManualPings
 from worker.output import Cells, Output
+from worker.self_check import SelfCheck
 from worker.session import Session, State
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
 from worker.wire import Route, Wire, tls_context
 
-LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
 MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
 
@@ -77,6 +77,7 @@ class Connection:
         self._pong_payload = b""
         self._untold_ping: bytes | None = None
         self._manual = ManualPings()
+        self._self_check = SelfCheck(lambda: self.wire, self._feed)
 
     def start(self) -> None:
         """Dial."""
@@ -93,6 +94,7 @@ class Connection:
     async def close(self) -> None:
         """Let go of timers and of what is kept between dials; the session must have ended."""
         self._alarm.cancel()
+        self._self_check.stop()
         await self._dialing.close()
 
     # Machine and shell -----------------------------------------------------------------------
@@ -148,8 +150,8 @@ class Connection:
                 self._counters[Counter.MISSED_PONGS] += 1
             case heartbeat.CountForeignPong():
                 self._counters[Counter.FOREIGN_PONGS] += 1
-            case heartbeat.Look():
-                self._look(self.wire, LOOKS_MAX)
+            case heartbeat.Look(since_ns):
+                self._self_check.look(since_ns)
 
     def _announce(self, announcement: Announcement) -> None:
         self._tell_ping()
@@ -252,21 +254,6 @@ class Connection:
             return None
         return self._manual.sent(chosen, self.wire.written_ns)
 
-    def _look(self, wire: Wire | None, looks_left: int) -> None:
-        """
-        Give the loop turns until what waited in the socket has been read.
-
-        Two hops: a callback of this turn runs before the next poll, its own callback after it.
-        """
-        if wire is not self.wire or wire is None:
-            return
-        unread = wire.pending_bytes()
-        if looks_left and (looks_left == LOOKS_MAX or unread):
-            again = lambda: self._loop.call_soon(self._look, wire, looks_left - 1)  # noqa: E731
-            self._loop.call_soon(again)
-            return
-        self._feed(heartbeat.Looked(unread))
-
     # What the wire tells ---------------------------------------------------------------------
 
     def on_connected(self, peer: str) -> None:
@@ -275,6 +262,7 @@ class Connection:
 
     def on_opened(self) -> None:
         """The handshake is done."""
+        self._self_check.start()
         self._feed(facts.Opened(self._logins))
 
     def on_message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
@@ -348,6 +336,7 @@ class Connection:
     def on_closed(self, ending: Ending, permanent: Exit | None = None) -> None:
         """The socket is gone, or never came to be."""
         self.wire = None
+        self._self_check.stop()
         self._manual.lost()
         self._dialing.ended()
         self._feed(

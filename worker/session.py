@@ -237,9 +237,9 @@ class Session:
             return ()
         verdict = self._silence.judge(now_ns, heard)
         if verdict.look:
-            return (heartbeat.Look(),)
+            return (heartbeat.Look(now_ns - verdict.age_ns),)
         if verdict.dead is not None:
-            return self._dead(verdict.dead, verdict.age_ns, verdict.unread)
+            return self._dead(verdict.dead, verdict.age_ns, verdict.looked)
         if verdict.stale and self.state is State.UP:
             self.state = State.STALE
             return (Announce(tell.stale(verdict.age_ns)),)
@@ -262,11 +262,13 @@ class Session:
         for action in self.heartbeat.handle(now_ns, event):
             actions.append(action)
             if isinstance(action, heartbeat.DeclareDead) and self.state in OPEN:
-                actions += self._dead(action.cause, action.waited_ns, action.unread)
+                actions += self._dead(action.cause, action.waited_ns, action.looked)
         return tuple(actions)
 
-    def _dead(self, cause: Cause, waited_ns: int, unread: int) -> tuple[Action, ...]:
-        timeout = tell.timeout(self.number, cause, waited_ns, unread)
+    def _dead(
+        self, cause: Cause, waited_ns: int, looked: heartbeat.Looked | None
+    ) -> tuple[Action, ...]:
+        timeout = tell.timeout(self.number, cause, waited_ns, looked)
         return (Announce(timeout), *self._close(cause, _closing_of_the_dead(cause)))
 
     # Ending ----------------------------------------------------------------------------------

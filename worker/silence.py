@@ -28,14 +28,14 @@ class Verdict:
     What the silence means: ``dead`` of a cause, or stale, or neither. ``age_ns`` says how old.
 
     ``look``: none of it yet. What ends the silence may wait in the socket: read it, then tell
-    ``looked``, and judge again. ``unread`` bytes that could not be read make us ``busy``.
+    ``looked``, and judge again. Death tells what it ``looked`` like, and may be our own doing.
     """
 
     dead: Cause | None = None
     stale: bool = False
     age_ns: int = 0
     look: bool = False
-    unread: int = 0
+    looked: Looked | None = None
 
 
 class Silence:
@@ -68,11 +68,12 @@ class Silence:
         is_news = verdict.dead is not None or (verdict.stale and not self.stale)
         if is_news and looked is None:
             self._looking = True
-            return Verdict(stale=self.stale, look=True)
+            return Verdict(stale=self.stale, look=True, age_ns=verdict.age_ns)
         self.stale = verdict.stale
-        if verdict.dead is not None and looked is not None and looked.unread:
-            return replace(verdict, dead=Cause.BUSY, unread=looked.unread)
-        return verdict
+        if verdict.dead is None or looked is None:
+            return verdict
+        cause = Cause.BUSY if looked.blames_us(verdict.age_ns) else verdict.dead
+        return replace(verdict, dead=cause, looked=looked)
 
     def looked(self, looked: Looked) -> None:
         """Take that what had waited in the socket is read; it is judged at once."""

@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import ssl
 import time
 
 import pytest
+import trustme
 from exchange_thread import ExchangeThread
 from library import Answering, Diary, client, exchange_of, fast, run, until
 from raw_exchange import BINARY, CLOSE, PING, PONG, TEXT
@@ -181,6 +183,67 @@ def test_a_loop_that_stands_believes_the_heartbeat_behind_megabytes_in_the_socke
                 assert ws.stats().messages_received == 60
 
     run(act())
+
+
+@pytest.fixture(params=["ws", "wss"])
+def security(request):
+    """Context of the server, and of the client; none without TLS."""
+    if request.param == "ws":
+        return None, None
+    authority = trustme.CA()
+    served, trusted = (
+        ssl.SSLContext(kind) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+    )
+    authority.issue_cert("localhost").configure_cert(served)
+    authority.configure_trust(trusted)
+    return served, trusted
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_death_tells_whether_the_exchange_was_silent_or_our_loop_stood(security, loop):
+    served, trusted = security
+
+    async def act():
+        with ExchangeThread(Answering(mute=True), context=served) as exchange:
+            heartbeat = HeartbeatConfig(interval=4, timeout=1.6, first=0.02)
+            keys = {"heartbeat": heartbeat, "ssl_context": trusted}
+            async with client(exchange.url, **keys) as ws:
+                diary = Diary(ws, "ping", "timeout")
+                silent = await diary.until("timeout")
+                await diary.until("ping", 2)
+                time.sleep(1.2)  # noqa: ASYNC251 - the point of the test
+                stood = await diary.until("timeout", 2)
+                await until(lambda: ws.stats().sessions == 3)  # none is left half accepted
+        assert (silent.cause, silent.unread_bytes) == ("ping_timeout", 0)
+        assert silent.loop_lag < 0.8
+        assert (stood.cause, stood.unread_bytes) == ("busy", 0)
+        assert 1.05 < stood.loop_lag < 1.6
+
+    run(act(), loop=loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_pong_behind_megabytes_that_waited_while_we_stood_is_believed(security, loop):
+    """Over TLS what FIONREAD counts is not what the reader gets; nothing may hide in between."""
+    served, trusted = security
+
+    class Full(Answering):
+        def ping(self, peer, body):
+            for _ in range(40):
+                peer.send(BINARY, bytes(100_000))
+            super().ping(peer, body)
+
+    async def act():
+        with ExchangeThread(Full(), context=served) as exchange:
+            heartbeat = HeartbeatConfig(interval=3, timeout=1, first=0.02)
+            async with client(exchange.url, heartbeat=heartbeat, ssl_context=trusted) as ws:
+                diary = Diary(ws, "ping", "pong", "timeout")
+                await diary.until("ping")
+                time.sleep(1.3)  # noqa: ASYNC251 - the point of the test
+                await diary.until("pong")
+                assert not diary.of("timeout")
+
+    run(act(), loop=loop)
 
 
 def test_l12_a_ping_that_cannot_be_sent_is_death_at_once():

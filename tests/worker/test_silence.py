@@ -38,7 +38,7 @@ def test_each_clock_runs_from_up_and_kills_at_its_deadline_by_its_own_cause(
     silence = Silence(liveness, heartbeat, UP)
     assert silence.deadline_ns == UP + 50
     assert silence.judge(UP + 49, Heard()).dead is None
-    assert looked(silence, UP + 50, Heard()) == Verdict(dead=cause, age_ns=50)
+    assert looked(silence, UP + 50, Heard()) == Verdict(dead=cause, age_ns=50, looked=Looked())
 
 
 def test_each_clock_hears_its_own_kind_only():
@@ -79,7 +79,16 @@ def test_what_waited_in_the_socket_ends_the_silence_and_what_could_not_be_read_m
     silence.looked(Looked())
     assert silence.judge(UP + 51, Heard(frame_ns=UP + 51)) == Verdict(age_ns=51)
     late = looked(silence, UP + 101, Heard(frame_ns=UP + 51), unread=7)
-    assert late == Verdict(dead=Cause.BUSY, age_ns=50, unread=7)
+    assert late == Verdict(dead=Cause.BUSY, age_ns=50, looked=Looked(7))
+
+
+def test_a_loop_that_stood_for_half_of_the_silence_makes_us_busy():
+    silence = Silence(LivenessSpec(max_silence_ns=10**9), None, UP)
+    assert silence.judge(UP + 10**9, Heard()).look
+    stood = Looked(lag_ns=5 * 10**8)
+    silence.looked(stood)
+    verdict = silence.judge(UP + 10**9, Heard())
+    assert verdict == Verdict(dead=Cause.BUSY, age_ns=10**9, looked=stood)
 
 
 def test_data_that_comes_during_a_look_ends_the_staleness_and_not_the_look():
