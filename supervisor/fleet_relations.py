@@ -7,21 +7,18 @@ this machine only the CPUs are looked at.
 import ipaddress
 import os
 import re
-import string
 from collections.abc import Iterator
-from urllib.parse import urlsplit
-
-from websockets.exceptions import InvalidURI
-from websockets.uri import parse_uri
 
 from shm.directory import BUDGET_DIRECTORY
 from shm.journal_layout import SIZE_MAX, SIZE_MIN
 from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
 from supervisor.fleet_units import shown
+from worker import template
+from worker.dial import ProxyRefused, parse_proxy
 from worker.dialect import reply_fault
 from worker.expressions import fault_of
-from worker.handshake import header_faults, is_token
+from worker.handshake import header_faults, is_token, url_fault
 from worker.heartbeat_rules import PingSettings, contradictions, silence_fault
 from worker.outbox import places_for_pings
 from worker.placement import is_usable
@@ -31,9 +28,8 @@ Found = Iterator[tuple[KeyPath, str]]
 RING_MIN, RING_MAX = 1024, 1 << 20
 RESERVED_CONNECTION = "fleet"  # the topic event.fleet is the fleet's own
 RESERVED_FLEET = BUDGET_DIRECTORY  # stands beside the fleets' directories
-PROXY_SCHEMES = ("http", "socks5")
-_PRINTABLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+TEMPLATE_FIELDS = ("topics", "topic", "seq")
 NUL = "must not hold a NUL character"
 
 
@@ -41,7 +37,8 @@ def relations(table: model.ConnectionTable) -> Found:
     """Yield what is wrong in a ``[[connection]]`` of good shape."""
     if table.name == RESERVED_CONNECTION:
         yield ("name",), f"{RESERVED_CONNECTION!r} is taken by the fleet's own events"
-    yield from _url_faults(table.url)
+    if message := url_fault(table.url):
+        yield ("url",), message
     yield from _handshake_faults(table)
     yield from _secret_faults(table)
     yield from _network_faults(table)
@@ -90,41 +87,6 @@ def simulator_relations(table: model.SimulatorTable) -> Found:
         yield ("host",), NUL
 
 
-def _url_faults(url: str) -> Found:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        yield ("url",), f"is not a URL: {error}"
-        return
-    host = parts.hostname or ""
-    if parts.scheme not in ("ws", "wss"):
-        yield ("url",), f"must begin with ws:// or wss://, got {shown(url)}"
-    elif not host or port == 0:
-        yield ("url",), f"names no host to connect to, got {shown(url)}"
-    elif parts.fragment:
-        yield ("url",), "must not have a fragment (RFC 6455 section 3)"
-    elif _PRINTABLE.fullmatch(url) is None:
-        yield ("url",), "must be ASCII without spaces and control characters; write others as %XX"
-    elif message := _dialling_fault(url, host):
-        yield ("url",), message
-
-
-def _dialling_fault(url: str, host: str) -> str:
-    """Return what those who dial a URL have against it."""
-    try:
-        parse_uri(url)
-    except InvalidURI as error:
-        return f"cannot be dialled: {error.msg}"
-    except ValueError:  # percent-encoding that is no UTF-8
-        return "cannot be dialled: its user information is wrongly encoded"
-    try:
-        host.encode("idna")  # as socket.getaddrinfo does
-    except UnicodeError:
-        return f"names a host that can be none, got {shown(host)}"
-    return ""
-
-
 def _handshake_faults(table: model.ConnectionTable) -> Found:
     for header, fault in header_faults(table.headers):
         yield ("headers", header), fault
@@ -155,9 +117,12 @@ def _secret_faults(table: model.ConnectionTable) -> Found:
 
 
 def _network_faults(table: model.ConnectionTable) -> Found:
-    if isinstance(table.proxy, str) and not _is_proxy(table.proxy):
-        # It is not quoted: it may hold a password.
-        yield ("proxy",), "must be http://host:port or socks5://host:port, or a secret with that"
+    if isinstance(table.proxy, str):
+        try:
+            parse_proxy(table.proxy)
+        except ProxyRefused:  # not quoted: it may hold a password
+            fault = "must be http://host:port or socks5://host:port, or a secret with that"
+            yield ("proxy",), fault
     address = table.socket.source_address
     if address is not None:
         try:
@@ -185,15 +150,6 @@ def _process_faults(table: model.ProcessTable) -> Found:
                 f"names what this process may not run on: {', '.join(map(str, missing))}; "
                 f"there are {os.cpu_count()} CPUs, and a cpuset may withhold some",
             )
-
-
-def _is_proxy(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        is_whole = bool(parts.hostname) and bool(parts.port)
-    except ValueError:
-        return False
-    return is_whole and parts.scheme in PROXY_SCHEMES and _PRINTABLE.fullmatch(url) is not None
 
 
 def _matcher_faults(table: model.ConnectionTable) -> Found:
@@ -224,11 +180,13 @@ def _subscription_faults(table: model.ConnectionTable) -> Found:
             "need subscribe_template, the message that they are put into",
         )
     for key in ("subscribe_template", "unsubscribe_template"):
-        template: str | None = getattr(table, key)
-        if template is None:
+        text: str | None = getattr(table, key)
+        if text is None:
             continue
-        fields = set(string.Template(template).get_identifiers())
-        if not fields & {"topics", "topic"}:
+        fields = template.fields_of(text)
+        if message := template.fault_of(text, TEMPLATE_FIELDS):
+            yield (key,), message
+        elif not fields & {"topics", "topic"}:
             yield (key,), "must hold ${topics} (a JSON array) or ${topic} (a JSON string)"
         elif "topic" in fields and table.topics_per_message != 1:
             yield (

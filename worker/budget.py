@@ -54,6 +54,9 @@ class ConnectBudget:
         per_ns: The period in nanoseconds.
         concurrent: How many leases may be held at once; 0 is no limit.
 
+    Attributes:
+        reserved: Whether the last ``take`` reserved a token.
+
     Raises:
         ValueError: If a number is out of range.
         BudgetUnusable: If the directory cannot be made, or is not safely ours.
@@ -77,13 +80,14 @@ class ConnectBudget:
         self._tolerance_ns = (connects - 1) * self._interval_ns
         self._per_ns, self._concurrent = per_ns, concurrent
         self._slot = -1
+        self.reserved = False
 
     def take(self, now_ns: int) -> int:
         """
         Reserve the next token; return how many ns to wait before dialling, 0 for now.
 
         The reservation is kept whether it is used or not. When 59 periods are reserved ahead, no
-        more are: whoever is told to wait that long asks again thereafter.
+        more are, and ``reserved`` is false: whoever is told to wait that long must ask again.
 
         Args:
             now_ns: CLOCK_MONOTONIC in ns.
@@ -98,7 +102,8 @@ class ConnectBudget:
                 stored_ns = 0
             tat_ns = max(stored_ns, now_ns)
             next_ns = tat_ns + self._interval_ns
-            if next_ns <= now_ns + RESERVABLE_PERIODS * self._per_ns:
+            self.reserved = next_ns <= now_ns + RESERVABLE_PERIODS * self._per_ns
+            if self.reserved:
                 self._write(descriptor, next_ns)
         return max(0, tat_ns - self._tolerance_ns - now_ns)
 

@@ -18,7 +18,7 @@ from worker.client_inbox import Inbox
 from worker.client_output import ClientOutput
 from worker.client_spec import client_spec
 from worker.client_stats import Stats
-from worker.config import BackoffConfig, HeartbeatConfig, check_seconds, heartbeat_of
+from worker.config import BackoffConfig, HeartbeatConfig, heartbeat_of
 from worker.connection import Connection
 from worker.errors import ConnectionClosed, ConnectionFailed, NotConnected
 from worker.exits import Exit
@@ -85,8 +85,8 @@ class WebSocket:
         deserializer: Callable[[str | bytes], Any] | None = None,
         buffer: int = BUFFER,
     ) -> None:
-        check_seconds("connect_timeout", connect_timeout)
-        check_seconds("close_timeout", close_timeout)
+        arguments.check_seconds("connect_timeout", connect_timeout)
+        arguments.check_seconds("close_timeout", close_timeout)
         if engine not in ("auto", "websockets", "picows"):
             raise ValueError(f"engine must be auto, websockets or picows, got {engine!r}")
         if engine == "picows" and compression:
@@ -235,23 +235,24 @@ class WebSocket:
 
     async def send(self, data: Data) -> None:
         """
-        Send text (str), binary (bytes) or any other object as JSON text.
+        Send text (str), binary (bytes, bytearray, memoryview) or another object as JSON text.
 
         Waits while the peer does not keep up; a lost session ends the wait.
 
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
             TypeError: If an object cannot be JSON.
+            UnicodeEncodeError: If a text has lone surrogates.
 
         """
         wire = self._connection.wire if self._connection is not None else None
         if wire is None or not self.is_connected:
             raise NotConnected(self.state)
-        payload = data if isinstance(data, bytes) else arguments.text_of(data).encode()
+        payload, is_text = arguments.payload_of(data)
         # One after the other: all who wait would else write at once when the peer reads again.
         async with self._sending:
             await wire.drained()
-            sent = wire.send_binary(payload) if isinstance(data, bytes) else wire.send_text(payload)
+            sent = wire.send_text(payload) if is_text else wire.send_binary(payload)
         if not sent:
             raise NotConnected(self.state)
         self._ear.sent += 1
@@ -270,9 +271,11 @@ class WebSocket:
         Raises:
             NotConnected: If there is no session, or it is lost meanwhile.
             TimeoutError: If no PONG comes in time.
-            ValueError: If the payload is no bytes, is too long, or that of a ping still unanswered.
+            ValueError: If the payload is no bytes, is too long, or that of a ping still unanswered;
+                or the timeout is no duration.
 
         """
+        arguments.check_seconds("timeout", timeout)
         if payload is not None:
             arguments.check_instance("payload", payload, bytes, 'bytes, such as b"x"')
             if len(payload) > BODY_MAX:
@@ -296,7 +299,7 @@ class WebSocket:
             return data
         try:
             return self._deserializer(data)
-        except Exception as error:  # the user's function may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # the user's function, not our task
             self._ear.counters[Counter.DECODE_ERRORS] += 1
             self._dispatcher.emit(events.Error(error=error, where="deserializer"))
             return data

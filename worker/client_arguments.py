@@ -4,29 +4,39 @@ A fault found here is told where it was written; the same fault found by a dial 
 background, again and again, to nobody.
 """
 
+import inspect
+import reprlib
 import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from websockets.exceptions import InvalidURI, ProtocolError
+from websockets.exceptions import ProtocolError
 from websockets.frames import Close
-from websockets.uri import parse_uri
 
 from worker.dial import ProxyRefused, parse_proxy
-from worker.handshake import header_faults, is_token
+from worker.expressions import fault_of
+from worker.handshake import header_faults, is_token, url_fault
 
+SECONDS_MAX = 366 * 86400.0
 REASON_BYTES_MAX = 123  # RFC 6455 section 5.5: 125, less the code
+BINARY = (bytes, bytearray, memoryview)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raises ValueError if it is no duration: finite, above zero and at most a year of seconds."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= SECONDS_MAX:  # type: ignore[operator]
+        shown = reprlib.repr(value)  # an integer may have thousands of digits
+        raise ValueError(f"{name} must be seconds, a finite number above zero, got {shown}")
 
 
 def check_uri(uri: object) -> None:
     """Raises ValueError if it is no URI that can be dialled."""
     if not isinstance(uri, str):
         raise ValueError(f"uri must be text such as 'wss://host/path', got {uri!r}")
-    try:
-        parse_uri(uri)
-    except InvalidURI as error:
-        raise ValueError(f"uri: {error}") from None
+    if fault := url_fault(uri):
+        raise ValueError(f"uri {fault}")
 
 
 def check_count(name: str, value: object) -> None:
@@ -83,15 +93,40 @@ def subprotocols_of(subprotocols: Iterable[str] | None) -> tuple[str, ...]:
 
 def messages_of(subscribe: Any) -> tuple[str, ...]:
     """Return subscriptions as texts. Raises ValueError unless it is several messages."""
-    if isinstance(subscribe, str | bytes | Mapping):
+    if isinstance(subscribe, (str, Mapping, *BINARY)):
         raise ValueError(f"subscribe must be a list of messages: write [{subscribe!r}]")
     texts = []
     for index, item in enumerate(subscribe):
         try:
-            texts.append(text_of(item))
-        except (TypeError, ValueError) as error:
+            texts.append(utf8_of("it", text_of(item)))
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"subscribe: message {index} is no text: {error}") from None
     return tuple(texts)
+
+
+def utf8_of(name: str, text: object) -> str:
+    """Return a text that can be sent or received. Raises ValueError if it cannot."""
+    if not isinstance(text, str):
+        raise ValueError(f"{name}: the text must be str, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: the text cannot be sent: {error}") from None
+    return text
+
+
+def payload_of(data: Any) -> tuple[bytes, bool]:
+    """
+    Return what to send, and whether as text.
+
+    Raises:
+        TypeError: If an object cannot be JSON.
+        UnicodeEncodeError: If a text has lone surrogates.
+
+    """
+    if isinstance(data, BINARY):
+        return bytes(data), False
+    return text_of(data).encode(), True
 
 
 def text_of(item: Any) -> str:
@@ -105,11 +140,27 @@ def check_closing(code: int, reason: str) -> None:
     """Raises ValueError if a close frame cannot hold them."""
     try:
         Close(code, reason).check()
+        length = len(reason.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"reason cannot be sent: {error}") from None
     except (ProtocolError, TypeError):
         raise ValueError(
             f"code must be 1000 or another close code that may be sent, such as 3000 to 4999, "
             f"got {code!r}"
         ) from None
-    length = len(reason.encode())
     if length > REASON_BYTES_MAX:
         raise ValueError(f"reason has at most {REASON_BYTES_MAX} bytes, got {length}")
+
+
+def check_expression(name: str, expression: object) -> None:
+    """Raises ValueError if it is no JMESPath expression; with the position of bad syntax."""
+    if not isinstance(expression, str):
+        raise ValueError(f"{name} must be a JMESPath expression, got {reprlib.repr(expression)}")
+    if fault := fault_of(expression):
+        raise ValueError(f"{name} {fault}")
+
+
+def check_plain(name: str, function: object) -> None:
+    """Raises ValueError if it is a coroutine function: whether it matches is needed at once."""
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(f"{name} must be a plain function: whether it matches is needed at once")

@@ -107,11 +107,18 @@ class LatePong(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeout(Event):
-    """The session is dead: nothing came for ``waited`` seconds. ``cause``: see ``Disconnected``."""
+    """
+    The session is dead: nothing came for ``waited`` seconds. ``cause``: see ``Disconnected``.
+
+    ``loop_lag`` is how long our own loop stood in one piece meanwhile, in seconds, and
+    ``unread_bytes`` what waited in the socket still; of one or the other the cause is ``busy``.
+    """
 
     name: ClassVar[str] = "timeout"
     waited: float
     cause: str
+    loop_lag: float = 0.0
+    unread_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +154,7 @@ class Error(Event):
     """
 
     name: ClassVar[str] = "error"
-    error: Exception
+    error: BaseException
     where: str
 
 
@@ -168,6 +175,7 @@ NAMES = frozenset(
     )
 )  # fmt: skip
 Handler = Callable[[Any], Any]
+OTHERS_MAX = 10_000  # events other than messages that may wait for slow handlers
 # The dispatcher whose handler runs here, or began the task that runs here.
 _handling: contextvars.ContextVar["Dispatcher | None"] = contextvars.ContextVar(
     "handling", default=None
@@ -180,26 +188,34 @@ def check_name(name: object) -> None:
         raise ValueError(f"no event {name!r}; there are {', '.join(sorted(NAMES))}")
 
 
+def _place_of_first(queue: deque[tuple[int, Event]]) -> int:
+    return queue[0][0]
+
+
 class Dispatcher:
     """
     Runs handlers.
 
     Args:
         waiting_max: Message events that may wait for slow handlers; beyond, the oldest are dropped.
+            Of all others together ``OTHERS_MAX`` may, so that no flood of messages drops any.
 
     Attributes:
         errors: Handlers that raised.
         dropped: Message events that were dropped.
+        others_dropped: Events of other kinds that were.
 
     """
 
     def __init__(self, waiting_max: int) -> None:
         self._handlers: dict[str, list[Handler]] = {}
-        self._waiting: deque[Event] = deque()
-        self._messages = 0  # among those that wait
-        self._waiting_max = waiting_max
+        # Each with its place in the order of all: the two are merged when they are handled.
+        self._messages: deque[tuple[int, Event]] = deque()
+        self._others: deque[tuple[int, Event]] = deque()
+        self._emitted = 0
+        self._messages_max = waiting_max
         self._task: asyncio.Task[None] | None = None
-        self.errors = self.dropped = 0
+        self.errors = self.dropped = self.others_dropped = 0
 
     def add(self, name: str, handler: Handler) -> None:
         """
@@ -229,26 +245,28 @@ class Dispatcher:
         """Have the handlers of an event called, soon and in order."""
         if not self._handlers.get(event.name):
             return
+        self._emitted += 1
         if isinstance(event, Message):
-            if self._messages >= self._waiting_max:
-                self._drop_a_message()
-            self._messages += 1
-        self._waiting.append(event)
+            if len(self._messages) >= self._messages_max:
+                self._messages.popleft()
+                self.dropped += 1
+            self._messages.append((self._emitted, event))
+        else:
+            if len(self._others) >= OTHERS_MAX:
+                self._others.popleft()
+                self.others_dropped += 1
+            self._others.append((self._emitted, event))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def _drop_a_message(self) -> None:
-        oldest = next(n for n, event in enumerate(self._waiting) if isinstance(event, Message))
-        del self._waiting[oldest]
-        self._messages -= 1
-        self.dropped += 1
+    def _next(self) -> Event | None:
+        queues = [queue for queue in (self._messages, self._others) if queue]
+        return min(queues, key=_place_of_first).popleft()[1] if queues else None
 
     async def _run(self) -> None:
         _handling.set(self)
         try:
-            while self._waiting:
-                event = self._waiting.popleft()
-                self._messages -= isinstance(event, Message)
+            while (event := self._next()) is not None:
                 for handler in tuple(self._handlers.get(event.name, ())):
                     await self._call(handler, event)
         finally:

@@ -123,7 +123,14 @@ class ClientOutput:
                 self.settled.set()
                 emit(events.Connected(uri=self._uri, session=detail["session"]))
             case EventKind.TIMEOUT:
-                emit(events.Timeout(waited=detail["waited_s"], cause=announcement.cause))
+                emit(
+                    events.Timeout(
+                        waited=detail["waited_s"],
+                        cause=announcement.cause,
+                        loop_lag=detail.get("loop_lag_s", 0.0),
+                        unread_bytes=detail.get("unread_bytes", 0),
+                    )
+                )
             case EventKind.STALE:
                 emit(events.Stale(age=detail["age_s"]))
             case EventKind.FRESH:
@@ -199,6 +206,7 @@ class ClientOutput:
             messages_sent=self.sent,
             bytes_sent=self.sent_bytes,
             messages_dropped=self._inbox.dropped + self._dispatcher.dropped,
+            events_dropped=self._dispatcher.others_dropped,
             pings=counters[Counter.PINGS],
             pongs=counters[Counter.PONGS],
             late_pongs=counters[Counter.LATE_PONGS],

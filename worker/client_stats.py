@@ -20,6 +20,7 @@ class Stats:
         reconnects: Dials after the first.
         messages_received: Data messages; ``bytes_received`` their payloads.
         messages_dropped: Messages that a full buffer lost, to ``recv`` or to handlers.
+        events_dropped: Other events that were lost to handlers, of which 10,000 may wait.
         latency_ms: Round trip of the last ping of this session.
         latency_avg_ms: Mean of the last ten of this session.
         latency_min_ms: Of all sessions, like the percentiles and the maximum. Percentiles are
@@ -37,6 +38,7 @@ class Stats:
     messages_sent: int
     bytes_sent: int
     messages_dropped: int
+    events_dropped: int
     pings: int
     pongs: int
     late_pongs: int

@@ -3,13 +3,20 @@
 Checked at construction; durations are float seconds here and integer nanoseconds in the spec.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from worker.client_arguments import (
+    check_count,
+    check_expression,
+    check_instance,
+    check_plain,
+    check_seconds,
+    utf8_of,
+)
 from worker.dialect import reply_fault
-from worker.expressions import fault_of, hint_of
+from worker.expressions import hint_of
 from worker.heartbeat_rules import PingSettings, contradictions, silence_fault
 from worker.spec import (
     SECOND_NS,
@@ -23,8 +30,6 @@ from worker.spec import (
     ServerHeartbeat,
     ServerPing,
 )
-
-SECONDS_MAX = 366 * 86400.0
 
 PongMatcher = str | Mapping[str, str] | Callable[[Any], object]
 
@@ -95,20 +100,21 @@ class HeartbeatConfig:
         for name in ("first", "max_silence", "data_silence", "first_data_timeout"):
             if (value := getattr(self, name)) is not None:
                 check_seconds(name, value)
-        if self.decode not in tuple(Decode):
+        if not isinstance(self.decode, str) or self.decode not in tuple(Decode):
             raise ValueError(f"decode must be one of {', '.join(Decode)}, got {self.decode!r}")
         self._server_pings()
         self._server_heartbeat()
         if not isinstance(self.payload, bytes):
             raise ValueError(f"payload must be bytes, such as b'ping', got {self.payload!r}")
-        if isinstance(self.misses, bool) or not isinstance(self.misses, int) or self.misses < 1:
-            raise ValueError(f"misses must be a whole number above zero, got {self.misses!r}")
+        check_count("misses", self.misses)
+        for name in ("use_ws_ping", "use_application_ping"):
+            check_instance(name, getattr(self, name), bool, "True or False")
         for name, why in contradictions(self._settings()):
             raise ValueError(f"{name} {why}")
         if self.use_application_ping and self.pong_matcher is not None:
             _match_of(self.pong_matcher)
             if self.pong_id is not None:
-                _check_expression("pong_id", self.pong_id)
+                check_expression("pong_id", self.pong_id)
         if not (self.use_ws_ping or self.use_application_ping or self._listens()):
             raise ValueError(
                 "use_ws_ping or use_application_ping must be on; heartbeat=None is off"
@@ -171,7 +177,9 @@ class HeartbeatConfig:
                 f"server_ping must be a list of mappings: write [{self.server_ping!r}]"
             )
         pings = tuple(
-            ServerPing(match=_rule("server_ping", rule), reply=str(rule["reply"]))
+            ServerPing(
+                match=_rule("server_ping", rule), reply=utf8_of("server_ping", rule["reply"])
+            )
             for rule in self.server_ping
             if _has_keys("server_ping", rule, {"match", "reply"})
         )
@@ -285,19 +293,6 @@ class BackoffConfig:
         )
 
 
-def check_seconds(name: str, value: object) -> None:
-    """
-    Check that a value is a duration in seconds.
-
-    Raises:
-        ValueError: If it is no finite number above zero, or longer than a year.
-
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 < value <= SECONDS_MAX:  # type: ignore[arg-type,operator]
-        raise ValueError(f"{name} must be seconds, a finite number above zero, got {value!r}")
-
-
 def _ns(seconds: float) -> int:
     return max(1, round(seconds * SECOND_NS))
 
@@ -323,17 +318,13 @@ def _rule(name: str, rule: Mapping[str, Any]) -> Match:
 
 def _match_of(matcher: PongMatcher, name: str = "pong_matcher") -> Match:
     if callable(matcher):
+        check_plain(name, matcher)
         return FUNCTION
     if isinstance(matcher, str):
-        _check_expression(name, matcher)
+        check_expression(name, matcher)
         return Match(kind=MatchKind.JMESPATH, value=matcher, hint=hint_of(matcher))
     if isinstance(matcher, Mapping) and set(matcher) == {"text"}:
-        return Match(kind=MatchKind.TEXT, value=str(matcher["text"]))
+        return Match(kind=MatchKind.TEXT, value=utf8_of(name, matcher["text"]))
     raise ValueError(
         f"{name} must be a function, a JMESPath expression or {{'text': ...}}, got {matcher!r}"
     )
-
-
-def _check_expression(name: str, expression: str) -> None:
-    if fault := fault_of(expression):
-        raise ValueError(f"{name} {fault}")

@@ -26,12 +26,12 @@ from worker.exits import Exit
 from worker.login import LoginFunction
 from worker.manual_pings import ManualPings
 from worker.output import Cells, Output
+from worker.self_check import SelfCheck
 from worker.session import Session, State
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
 from worker.wire import Route, Wire, make_wire, tls_context
 
-LOOKS_MAX = 64  # loop turns given to what waits in the socket before a death is believed
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
 MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
 
@@ -80,6 +80,7 @@ class Connection:
         self._pong_payload = b""
         self._untold_ping: bytes | None = None
         self._manual = ManualPings()
+        self._self_check = SelfCheck(lambda: self.wire, self._feed)
 
     def start(self) -> None:
         """Dial."""
@@ -96,6 +97,7 @@ class Connection:
     async def close(self) -> None:
         """Let go of timers and of what is kept between dials; the session must have ended."""
         self._alarm.cancel()
+        self._self_check.stop()
         await self._dialing.close()
 
     # Machine and shell -----------------------------------------------------------------------
@@ -151,8 +153,8 @@ class Connection:
                 self._counters[Counter.MISSED_PONGS] += 1
             case heartbeat.CountForeignPong():
                 self._counters[Counter.FOREIGN_PONGS] += 1
-            case heartbeat.Look():
-                self._look(self.wire, LOOKS_MAX)
+            case heartbeat.Look(since_ns):
+                self._self_check.look(since_ns)
 
     def _announce(self, announcement: Announcement) -> None:
         self._tell_ping()
@@ -174,11 +176,11 @@ class Connection:
         if number > 1 and not reserved:
             self._counters[Counter.RECONNECTS] += 1
         # In a turn of its own: a refusal at once must not come in the midst of its request.
-        self._loop.call_soon(self._begin, number, reserved)
+        self._loop.call_soon(self._begin, number)
 
-    def _begin(self, number: int, reserved: bool) -> None:
+    def _begin(self, number: int) -> None:
         if self.session.number == number and self.session.state is State.DIALING:
-            self._dialing.begin(number, reserved=reserved)
+            self._dialing.begin(number)
         elif self.session.state is State.DRAINING:  # stopped in between
             self.on_closed(Ending(Cause.CLOSED))
 
@@ -255,21 +257,6 @@ class Connection:
             return None
         return self._manual.sent(chosen, self.wire.written_ns)
 
-    def _look(self, wire: Wire | None, looks_left: int) -> None:
-        """
-        Give the loop turns until what waited in the socket has been read.
-
-        Two hops: a callback of this turn runs before the next poll, its own callback after it.
-        """
-        if wire is not self.wire or wire is None:
-            return
-        unread = wire.pending_bytes()
-        if looks_left and (looks_left == LOOKS_MAX or unread):
-            again = lambda: self._loop.call_soon(self._look, wire, looks_left - 1)  # noqa: E731
-            self._loop.call_soon(again)
-            return
-        self._feed(heartbeat.Looked(unread))
-
     # What the wire tells ---------------------------------------------------------------------
 
     def on_socket(self, connection: socket.socket) -> None:
@@ -284,6 +271,7 @@ class Connection:
 
     def on_opened(self) -> None:
         """The handshake is done."""
+        self._self_check.start()
         self._feed(facts.Opened(self._logins))
 
     def on_message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
@@ -353,7 +341,8 @@ class Connection:
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
         self._frame_ns = now_ns
-        if self._manual.take(body, now_ns):
+        if (sent_ns := self._manual.take(body, now_ns)) is not None:
+            self._feed(heartbeat.PongElsewhere(sent_ns), now_ns)
             return
         self._pong_payload = body
         self._feed(heartbeat.PongFrame(body), now_ns)
@@ -368,6 +357,7 @@ class Connection:
     def on_closed(self, ending: Ending, permanent: Exit | None = None) -> None:
         """The socket is gone, or never came to be."""
         self.wire = None
+        self._self_check.stop()
         self._manual.lost()
         self._dialing.ended()
         self._feed(

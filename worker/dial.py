@@ -11,6 +11,7 @@ import base64
 import errno
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ from itertools import chain, zip_longest
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from worker.resolver import look_up
+
 PROXY_SCHEMES = ("http", "socks5")
+_PRINTABLE = re.compile(r"[!-~]+")
 HTTP = b"HTTP/1."
 ANSWER_BYTES_MAX = 8 * 1024
 TEXT_LIMIT = 200  # characters of a proxy's own words that are passed on
@@ -48,7 +52,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class _Proxy:
+class Proxy:
     scheme: str
     host: str
     port: int
@@ -76,7 +80,7 @@ async def open_socket(
     """
     Return a connected, non-blocking TCP socket with TCP_NODELAY set; the caller closes it.
 
-    Resolving has no deadline of its own: resolv.conf(5) sets it, and a cancelled call ends at once.
+    Resolving has no deadline of its own: resolv.conf(5) sets it. A cancelled call ends at once.
 
     Args:
         host: Name or address of the peer; through a proxy it is the proxy that resolves it.
@@ -134,8 +138,7 @@ async def _resolve(host: str, port: int, family: int) -> list[Address]:
         if family not in (socket.AF_UNSPEC, address.family):
             raise socket.gaierror(socket.EAI_ADDRFAMILY, f"{host} is of another family")
         return [address]
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    found = await look_up(host, port, family)
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, f"{host} has no address")
     return interleaved([Address(entry[0], entry[4]) for entry in found])
@@ -222,7 +225,7 @@ async def _connected(connection: socket.socket, address: Address) -> None:
 
 
 async def _tunnel(
-    gate: _Proxy,
+    gate: Proxy,
     address: Address,
     host: str,
     port: int,
@@ -251,7 +254,7 @@ async def _tunnel(
     return connection
 
 
-async def _ask_to_connect(connection: socket.socket, gate: _Proxy, host: str, port: int) -> str:
+async def _ask_to_connect(connection: socket.socket, gate: Proxy, host: str, port: int) -> str:
     """
     Ask with HTTP CONNECT (RFC 9110 section 9.3.6); return why the proxy refuses, "" if not.
 
@@ -279,7 +282,7 @@ async def _ask_to_connect(connection: socket.socket, gate: _Proxy, host: str, po
 
 
 async def _through_socks(
-    gate: _Proxy, address: Address, host: str, port: int, source: str | None, timeout_s: float
+    gate: Proxy, address: Address, host: str, port: int, source: str | None, timeout_s: float
 ) -> socket.socket:
     # Here, for a worker that needs no proxy shall not pay for it.
     from python_socks import ProxyError, ProxyType
@@ -307,7 +310,7 @@ async def _through_socks(
     return connection
 
 
-def parse_proxy(url: str) -> _Proxy:
+def parse_proxy(url: str) -> Proxy:
     """
     Return what a proxy's URL says.
 
@@ -326,4 +329,6 @@ def parse_proxy(url: str) -> _Proxy:
         raise ProxyRefused(f"proxy URL has no scheme that is known; {wanted}")
     if not host or not port:
         raise ProxyRefused(f"proxy URL lacks its host or port; {wanted}")
-    return _Proxy(scheme, host, port, unquote(parts.username or ""), unquote(parts.password or ""))
+    if _PRINTABLE.fullmatch(url) is None:
+        raise ProxyRefused(f"proxy URL holds other than printable ASCII; {wanted}")
+    return Proxy(scheme, host, port, unquote(parts.username or ""), unquote(parts.password or ""))

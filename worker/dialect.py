@@ -15,16 +15,15 @@ from typing import Any
 
 import jmespath
 import msgspec
-from jmespath.exceptions import JMESPathError
 from jmespath.visitor import TreeInterpreter
 
 from worker.ping_payload import filled
 from worker.spec import ConnectionSpec, Decode, Match, MatchKind
+from worker.template import opened_in
 
 # wbits of zlib.decompressobj: gzip, zlib and raw deflate framing.
 WINDOW_BITS = {Decode.GZIP: 31, Decode.ZLIB: 15, Decode.DEFLATE: -15}
 _REPLY_FIELD = re.compile(r"\$\{([A-Za-z0-9_.]+)\}")
-_ANY_FIELD = re.compile(r"\$\{[^}]*\}?")
 KEY_LENGTH_MAX = 64
 OPENING_BYTES_MAX = 64 * 1024  # an answer may list all that was subscribed
 ERROR_BYTES_MAX = 300
@@ -235,7 +234,9 @@ class _Rule:
             return False
         try:
             return bool(self._test(message))
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # even a CancelledError is the function's own, not ours
             raise RuleError(f"{type(error).__name__}: {error}") from error
 
 
@@ -245,10 +246,10 @@ def _expression(text: str) -> Callable[[Any], Any]:
 
 
 def _search(expression: Callable[[Any], Any], message: _Message) -> Any:
-    """Return what a JMESPath finds. Its functions raise on operands of a wrong type."""
+    """Return what a JMESPath finds. Its functions raise on operands that do not suit them."""
     try:
         return expression(message.parsed)
-    except JMESPathError as error:
+    except Exception as error:  # JMESPathError, and what its functions let through: ceil(inf)
         raise RuleError(f"{type(error).__name__}: {error}") from error
 
 
@@ -273,7 +274,7 @@ def _compile(match: Match, function: MatchFunction | None) -> _Rule:
 
 def reply_fault(reply: str) -> str:
     """Return what is wrong with the fields of a reply to a ping, "" if nothing."""
-    for field in _ANY_FIELD.findall(reply):
+    for field in opened_in(reply):
         if _REPLY_FIELD.fullmatch(field) is None:
             return f"holds {field}, which is no path; write ${{a}} or ${{a.b}}"
     return ""

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from worker.announcement import Cause
-from worker.budget import BudgetUnusable, ConnectBudget
+from worker.budget import ConnectBudget
 from worker.credentials import SecretMissing, resolve
 from worker.exits import Exit
+from worker.handshake import header_fault, url_fault
 from worker.login import HttpClient, Login, LoginContext, LoginFunction, LoginRefused, log_in
 from worker.spec import ConnectionSpec, Secret
 from worker.wire import Route
@@ -53,19 +54,20 @@ class Dialing:
     ) -> None:
         self._spec, self._login, self._events = spec, login, events
         self._budget: ConnectBudget | None = None
+        self._waited_for = False  # the budget keeps a place for the next dial
         self._http = HttpClient()
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, session: int, *, reserved: bool) -> None:
-        """Go; ``reserved`` if the place in the budget has been waited for."""
-        delay_ns = self._take(reserved=reserved)
+    def begin(self, session: int) -> None:
+        """Go."""
+        delay_ns = self._take()
         if delay_ns:
             self._events.on_postponed(delay_ns)
             return
         try:
             route = self._route()
             secrets = {name: resolve(secret) for name, secret in self._spec.secrets}
-        except SecretMissing as error:
+        except (SecretMissing, ValueError) as error:
             self._events.on_refused(Cause.LOGIN_FAILED, str(error), None)
             return
         if self._login is None:
@@ -99,7 +101,7 @@ class Dialing:
         self.ended()
         await self._http.close()
 
-    def _take(self, *, reserved: bool) -> int:
+    def _take(self) -> int:
         """Return how long to wait, in ns. A budget that cannot be kept must not stop trading."""
         spec = self._spec.budget
         if spec is None:
@@ -115,27 +117,37 @@ class Dialing:
                 )
             if not self._budget.lease():
                 return CROWDED_RETRY_NS
-            return 0 if reserved else self._budget.take(time.monotonic_ns())
-        except BudgetUnusable as error:
+            if self._waited_for:
+                self._waited_for = False
+                return 0
+            delay_ns = self._budget.take(time.monotonic_ns())
+            self._waited_for = delay_ns > 0 and self._budget.reserved
+            return delay_ns
+        except OSError as error:  # BudgetUnusable, or a disk that fails
             log.warning("connect budget unusable connection=%s error=%s", self._spec.name, error)
             return 0
 
     def _route(self) -> Route:
         headers = tuple((name, _plain(value)) for name, value in self._spec.headers)
         proxy = None if self._spec.proxy is None else _plain(self._spec.proxy)
-        return Route(url=self._spec.url, headers=headers, proxy=proxy)
+        return _checked(Route(url=self._spec.url, headers=headers, proxy=proxy))
 
     async def _log_in(self, context: LoginContext, route: Route) -> None:
         assert self._login is not None
+        refusal: tuple[str, Exit | None] | None = None
         try:
             said = await log_in(self._login, context)
+            route = _checked(_joined(route, said))
         except LoginRefused as error:
-            self._events.on_refused(Cause.LOGIN_FAILED, _text(error), Exit.CREDENTIALS)
-            return
+            refusal = _text(error), Exit.CREDENTIALS
         except Exception as error:  # an operator's function may raise anything
-            self._events.on_refused(Cause.LOGIN_FAILED, _text(error), None)
-            return
-        self._events.on_routed(_joined(route, said), tuple(text.encode() for text in said.messages))
+            refusal = _text(error), None
+        if self._task is not asyncio.current_task():
+            return  # given up meanwhile, which a function may fail to notice
+        if refusal is not None:
+            self._events.on_refused(Cause.LOGIN_FAILED, *refusal)
+        else:
+            self._events.on_routed(route, tuple(text.encode() for text in said.messages))
 
 
 def _joined(route: Route, said: Login) -> Route:
@@ -144,6 +156,22 @@ def _joined(route: Route, said: Login) -> Route:
         headers=(*route.headers, *said.headers.items()),
         proxy=route.proxy,
     )
+
+
+def _checked(route: Route) -> Route:
+    """
+    Return the route, if an upgrade request can carry it.
+
+    Raises:
+        ValueError: If not, by the name of the header: its value may be a secret.
+
+    """
+    if fault := url_fault(route.url):
+        raise ValueError(f"url {fault}")
+    for name, value in route.headers:
+        if fault := header_fault(name, value):
+            raise ValueError(f"headers: {name!r} {fault}")
+    return route
 
 
 def _plain(value: str | Secret) -> str:

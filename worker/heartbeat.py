@@ -12,6 +12,7 @@ from worker.announcement import Cause
 from worker.spec import HeartbeatSpec
 
 EXPIRED_MAX = 16  # pings whose late pongs are still known as such
+BUSY_LAG_MIN_NS = 250_000_000  # a shorter pause of ours explains no missing answer
 
 
 class State(enum.Enum):
@@ -52,6 +53,13 @@ class PongFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class PongElsewhere:
+    """A PONG frame answered a ping outside the timetable, which was sent at ``sent_ns``."""
+
+    sent_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class PongMessage:
     """The dialect recognised a pong; ``echo`` is the sequence number it carries, if it does."""
 
@@ -64,12 +72,23 @@ class Looked:
     What had waited in the socket when ``Look`` was asked for has been read.
 
     ``unread`` bytes wait there still: more than we could take, so the pong may be among them.
+    ``lag_ns`` is the longest time that our loop stood in one piece since the moment asked for.
     """
 
     unread: int = 0
+    lag_ns: int = 0
+
+    def blames_us(self, waited_ns: int) -> bool:
+        """
+        Return whether silence for ``waited_ns`` may be our own doing.
+
+        A loop that stands reads nothing: the peer's window closes, and its answer is on the way
+        when the socket has been emptied at last. No answer within the other half is the peer's.
+        """
+        return self.unread > 0 or self.lag_ns >= max(waited_ns // 2, BUSY_LAG_MIN_NS)
 
 
-Event = Tick | Sent | SendFailed | PongFrame | PongMessage | Looked
+Event = Tick | Sent | SendFailed | PongFrame | PongElsewhere | PongMessage | Looked
 
 
 # Requests ------------------------------------------------------------------------------------
@@ -116,7 +135,9 @@ class CountForeignPong:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Read what already waits in the socket, then say ``Looked``."""
+    """Read what already waits in the socket, then say ``Looked``, of our lag since ``since_ns``."""
+
+    since_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +145,14 @@ class DeclareDead:
     """
     The session is dead.
 
-    ``cause``: ping_timeout if the exchange is silent, busy if we could not read all that waited in
-    the socket (``unread`` bytes), send_failed.
+    ``cause``: ping_timeout if the exchange is silent, busy if it may have been us (``looked``, see
+    ``Looked.blames_us``), send_failed.
     """
 
     cause: Cause
     seq: int
     waited_ns: int
-    unread: int = 0
+    looked: Looked | None = None
 
 
 Action = SendPing | TakePong | CountLatePong | CountMissed | CountForeignPong | Look | DeclareDead
@@ -210,10 +231,12 @@ class Heartbeat:
                 return self._die(Cause.SEND_FAILED, self._seq, 0)
             case PongFrame(body):
                 return self._pong(now_ns, self._seq_of_body(body))
+            case PongElsewhere(sent_ns):
+                return self._answered_elsewhere(sent_ns)
             case PongMessage(echo):
                 return self._pong(now_ns, self._seq_of_echo(echo))
-            case Looked(unread):
-                return self._looked(now_ns, unread)
+            case Looked():
+                return self._looked(now_ns, event)
 
     def _tick(self, now_ns: int) -> tuple[Action, ...]:
         deadline_ns = self.deadline_ns
@@ -221,13 +244,14 @@ class Heartbeat:
             return ()
         if self._oldest_expired(now_ns):
             self.state = State.OVERDUE
-            return (Look(),)
+            sent_ns, _body = next(iter(self._outstanding.values()))
+            return (Look(sent_ns),)
         passed = (now_ns - self._first_ns) // self._spec.interval_ns
         self._point = passed + 1
         self._seq += 1
         return (SendPing(self._seq),)
 
-    def _looked(self, now_ns: int, unread: int) -> tuple[Action, ...]:
+    def _looked(self, now_ns: int, looked: Looked) -> tuple[Action, ...]:
         if self.state is not State.OVERDUE:
             return ()
         if not self._oldest_expired(now_ns):
@@ -236,8 +260,9 @@ class Heartbeat:
         seq, sent = next(iter(self._outstanding.items()))
         self._missed += 1
         if self._missed >= self._spec.misses:
-            cause = Cause.BUSY if unread else Cause.PING_TIMEOUT
-            return self._die(cause, seq, now_ns - sent[0], unread)
+            waited_ns = now_ns - sent[0]
+            cause = Cause.BUSY if looked.blames_us(waited_ns) else Cause.PING_TIMEOUT
+            return self._die(cause, seq, waited_ns, looked)
         self._expired[seq] = sent
         while len(self._expired) > EXPIRED_MAX:
             del self._expired[next(iter(self._expired))]
@@ -245,13 +270,15 @@ class Heartbeat:
         self._settle()
         return (CountMissed(seq),)
 
-    def _die(self, cause: Cause, seq: int, waited_ns: int, unread: int = 0) -> tuple[Action, ...]:
+    def _die(
+        self, cause: Cause, seq: int, waited_ns: int, looked: Looked | None = None
+    ) -> tuple[Action, ...]:
         if self.state is State.DEAD:
             return ()
         self.state = State.DEAD
         self._expired |= self._outstanding
         self._outstanding.clear()
-        return (DeclareDead(cause, seq, waited_ns, unread),)
+        return (DeclareDead(cause, seq, waited_ns, looked),)
 
     def _pong(self, now_ns: int, seq: int | None) -> tuple[Action, ...]:
         if seq is None:
@@ -266,6 +293,15 @@ class Heartbeat:
         self._missed = 0
         self._settle()
         return (TakePong(seq, rtt_ns if rtt_ns <= self._spec.timeout_ns else None),)
+
+    def _answered_elsewhere(self, pinged_ns: int) -> tuple[Action, ...]:
+        older = [seq for seq, sent in self._outstanding.items() if sent[0] <= pinged_ns]
+        if older and not self._spec.application:
+            for seq in older:
+                del self._outstanding[seq]
+            self._missed = 0
+            self._settle()
+        return ()
 
     def _seq_of_body(self, body: bytes) -> int | None:
         if self._spec.application:

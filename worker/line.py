@@ -100,6 +100,7 @@ class Line(ABC):
         self._abort_timer: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
         self._flooded = False  # the peer took nothing of what we had to say
+        self._longest = 0  # bytes of the longest message that may be unsent still
         self._ended = False
         self.written_ns = 0
 
@@ -158,6 +159,9 @@ class Line(ABC):
         self._dial = None
         if dial.cancelled():
             self._end(Ending(Cause.CLOSED))
+        elif (error := dial.exception()) is not None:  # nobody foresaw it; nobody waits for ever
+            self._loop.call_exception_handler({"message": "a dial failed", "exception": error})
+            self._end(Ending(Cause.CONNECT_FAILED, error=f"{type(error).__name__}: {error}"[:200]))
 
     def _attach(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -180,8 +184,8 @@ class Line(ABC):
         """Give a peer up that reads nothing; return whether it was."""
         transport = self._transport
         assert transport is not None
-        # Asked before and not after sending: one long message to a peer that reads is no flood.
-        if transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+        # Beside the longest: one long message to a peer that reads slowly is no flood.
+        if transport.get_write_buffer_size() > UNSENT_BYTES_MAX + self._longest:
             self._flooded = True
             transport.abort()
         return self._flooded
@@ -193,6 +197,7 @@ class Line(ABC):
 
     def resume_writing(self) -> None:
         """Let those go on who wait to send (asyncio.BaseProtocol)."""
+        self._longest = 0
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None

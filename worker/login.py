@@ -6,7 +6,7 @@ HTTP client that is kept from dial to dial, for the exchanges that give out toke
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -92,7 +92,8 @@ async def log_in(function: LoginFunction, context: LoginContext) -> Login:
 
     Raises:
         LoginRefused: If it raises that.
-        TypeError: If it returns something else than a ``Login`` or ``None``.
+        TypeError: If it returns something else than a ``Login`` of texts, or ``None``.
+        UnicodeEncodeError: If a message is a text of which no UTF-8 can be made.
         Exception: Whatever else it raises.
 
     """
@@ -103,4 +104,21 @@ async def log_in(function: LoginFunction, context: LoginContext) -> Login:
         return Login()
     if not isinstance(found, Login):
         raise TypeError(f"the login function returned {type(found).__name__}, not a Login")
+    _check(found)
     return found
+
+
+def _check(said: Login) -> None:
+    # No value is quoted: they are what is secret here.
+    if not isinstance(said.url, str | None):
+        raise TypeError(f"the login's url is {type(said.url).__name__}, not text")
+    if not isinstance(said.headers, Mapping) or not _are_texts(said.headers.items()):
+        raise TypeError("the login's headers are no mapping of texts")
+    if not isinstance(said.messages, tuple | list) or not _are_texts([said.messages]):
+        raise TypeError("the login's messages are no tuple of texts")
+    for text in said.messages:
+        text.encode()
+
+
+def _are_texts(rows: Iterable[Sequence[object]]) -> bool:
+    return all(isinstance(item, str) for row in rows for item in row)

@@ -39,14 +39,14 @@ class ManualPings:
         if body in self._waiting and self._waiting[body][1] is answered:
             del self._waiting[body]
 
-    def take(self, body: bytes, now_ns: int) -> bool:
-        """Take a PONG that came at ``now_ns``; return whether it answers one of these."""
+    def take(self, body: bytes, now_ns: int) -> int | None:
+        """Take a PONG that came at ``now_ns``; return when its ping was sent, if it is of these."""
         if body not in self._waiting:
-            return False
+            return None
         sent_ns, answered = self._waiting.pop(body)
         if not answered.done():
             answered.set_result(now_ns - sent_ns)
-        return True
+        return sent_ns
 
     def lost(self) -> None:
         """Tell all who wait that the session is gone, by ``ConnectionResetError``."""

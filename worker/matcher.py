@@ -1,6 +1,7 @@
 """Matcher: imports the operator's functions, where a rule or the login is one."""
 
 import importlib
+import inspect
 from typing import Any
 
 from worker.dialect import MatchFunction
@@ -42,5 +43,10 @@ def pong_function(spec: ConnectionSpec) -> MatchFunction | None:
         return None
     if beat.pong_matcher.kind is not MatchKind.CALLABLE:
         return None
-    function: MatchFunction = load_function(beat.pong_matcher.value)
+    name = beat.pong_matcher.value
+    function: MatchFunction = load_function(name)
+    if inspect.iscoroutinefunction(function):
+        raise FunctionUnusable(
+            f"{name}: is a coroutine function; whether it matches is needed at once"
+        )
     return function

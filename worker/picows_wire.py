@@ -191,6 +191,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
             return False
         self.written_ns = monotonic_ns()
         ws.send(kind, payload)
+        self._longest = max(self._longest, len(payload))
         return True
 
     def _can_send(self) -> bool:

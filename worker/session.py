@@ -130,6 +130,10 @@ class Session:
                 return self._wind_up(event)
             case facts.Tick(heard):
                 return self._tick(now_ns, heard)
+            case heartbeat.Looked():
+                if self._silence is not None:
+                    self._silence.looked(event)
+                return self._beat(now_ns, event)
             case _:
                 return self._beat(now_ns, event)
 
@@ -232,9 +236,10 @@ class Session:
         if self._silence is None or self.state not in SERVING:
             return ()
         verdict = self._silence.judge(now_ns, heard)
+        if verdict.look:
+            return (heartbeat.Look(now_ns - verdict.age_ns),)
         if verdict.dead is not None:
-            said = Announce(tell.timeout(self.number, verdict.dead, verdict.age_ns))
-            return (said, *self._close(verdict.dead, _closing_of_the_dead(verdict.dead)))
+            return self._dead(verdict.dead, verdict.age_ns, verdict.looked)
         if verdict.stale and self.state is State.UP:
             self.state = State.STALE
             return (Announce(tell.stale(verdict.age_ns)),)
@@ -245,7 +250,7 @@ class Session:
     def _fresh(self, now_ns: int) -> tuple[Action, ...]:
         if self.state is not State.STALE or self._silence is None:
             return ()
-        self._silence.judge(now_ns, Heard(frame_ns=now_ns, data_ns=now_ns))
+        self._silence.data_seen(now_ns)
         self.state = State.UP
         return (Announce(tell.fresh()),)
 
@@ -256,15 +261,15 @@ class Session:
         actions: list[Action] = []
         for action in self.heartbeat.handle(now_ns, event):
             actions.append(action)
-            if isinstance(action, heartbeat.DeclareDead):
-                actions += self._declare_dead(action)
+            if isinstance(action, heartbeat.DeclareDead) and self.state in OPEN:
+                actions += self._dead(action.cause, action.waited_ns, action.looked)
         return tuple(actions)
 
-    def _declare_dead(self, dead: heartbeat.DeclareDead) -> tuple[Action, ...]:
-        if self.state not in OPEN:
-            return ()
-        timeout = tell.timeout(self.number, dead.cause, dead.waited_ns, dead.unread)
-        return (Announce(timeout), *self._close(dead.cause, _closing_of_the_dead(dead.cause)))
+    def _dead(
+        self, cause: Cause, waited_ns: int, looked: heartbeat.Looked | None
+    ) -> tuple[Action, ...]:
+        timeout = tell.timeout(self.number, cause, waited_ns, looked)
+        return (Announce(timeout), *self._close(cause, _closing_of_the_dead(cause)))
 
     # Ending ----------------------------------------------------------------------------------
 

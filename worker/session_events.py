@@ -5,6 +5,7 @@ Pure. Times in nanoseconds come in, seconds go out: events are read by people an
 
 from shm.layout import Counter
 from worker.announcement import Announcement, Cause, EventKind
+from worker.heartbeat import Looked
 from worker.session_facts import Lost
 from worker.spec import SECOND_NS
 
@@ -21,11 +22,12 @@ def up(number: int, attempt: int, peer: str, connect_ns: int) -> Announcement:
     return Announcement(kind=EventKind.UP, detail=detail)
 
 
-def timeout(number: int, cause: Cause, waited_ns: int, unread: int = 0) -> Announcement:
-    """Session ``number`` is dead; ``unread`` bytes waited in its socket."""
+def timeout(number: int, cause: Cause, waited_ns: int, looked: Looked | None) -> Announcement:
+    """Session ``number`` is dead; ``looked`` says how far that may be our own doing."""
     detail: dict[str, object] = {"session": number, "waited_s": round(waited_ns / SECOND_NS, 6)}
-    if unread:
-        detail["unread_bytes"] = unread
+    if looked is not None:
+        detail["loop_lag_s"] = round(looked.lag_ns / SECOND_NS, 3)
+        detail["unread_bytes"] = looked.unread
     return Announcement(kind=EventKind.TIMEOUT, cause=cause, detail=detail)
 
 

@@ -131,7 +131,7 @@ class Dial:
     """
     Open session number ``session``; answer with ``Connected``, ``Opened`` or ``Lost``.
 
-    ``reserved``: its place in the host's budget has been waited for; else ask, and ``Postponed``.
+    ``reserved``: the dial that was ``Postponed``, once more.
     """
 
     session: int

@@ -6,9 +6,10 @@ quiet is dead or stale, as its ``LivenessSpec`` says; off unless configured.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.announcement import Cause
+from worker.heartbeat import Looked
 from worker.spec import LivenessSpec, ServerHeartbeat
 
 
@@ -23,11 +24,18 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the silence means: ``cause`` of death, or stale, or neither. ``age_ns`` says how old."""
+    """
+    What the silence means: ``dead`` of a cause, or stale, or neither. ``age_ns`` says how old.
+
+    ``look``: none of it yet. What ends the silence may wait in the socket: read it, then tell
+    ``looked``, and judge again. Death tells what it ``looked`` like, and may be our own doing.
+    """
 
     dead: Cause | None = None
     stale: bool = False
     age_ns: int = 0
+    look: bool = False
+    looked: Looked | None = None
 
 
 class Silence:
@@ -46,24 +54,55 @@ class Silence:
     ) -> None:
         self._liveness, self._heartbeat, self._up_ns = liveness, heartbeat, up_ns
         self._heard = Heard()
+        self._looking = False
+        self._looked: Looked | None = None
         self.stale = False
 
     def judge(self, now_ns: int, heard: Heard) -> Verdict:
         """Take what was heard until ``now_ns`` (CLOCK_MONOTONIC), return what it means."""
         self._heard = heard
-        for cause, deadline_ns, since_ns in self._deadlines():
-            if now_ns >= deadline_ns and cause is not None:
-                return Verdict(dead=cause, age_ns=now_ns - since_ns)
-        data_ns = max(heard.data_ns, self._up_ns)
-        limit_ns = self._liveness.data_silence_ns
-        self.stale = bool(limit_ns) and now_ns >= data_ns + limit_ns
-        return Verdict(stale=self.stale, age_ns=now_ns - data_ns)
+        if self._looking:
+            return Verdict(stale=self.stale)
+        looked, self._looked = self._looked, None
+        verdict = self._verdict(now_ns)
+        is_news = verdict.dead is not None or (verdict.stale and not self.stale)
+        if is_news and looked is None:
+            self._looking = True
+            return Verdict(stale=self.stale, look=True, age_ns=verdict.age_ns)
+        self.stale = verdict.stale
+        if verdict.dead is None or looked is None:
+            return verdict
+        cause = Cause.BUSY if looked.blames_us(verdict.age_ns) else verdict.dead
+        return replace(verdict, dead=cause, looked=looked)
+
+    def looked(self, looked: Looked) -> None:
+        """Take that what had waited in the socket is read; it is judged at once."""
+        if self._looking:
+            self._looking, self._looked = False, looked
+
+    def data_seen(self, now_ns: int) -> None:
+        """Take that data came, which need not wait for the next judgement."""
+        self._heard = replace(self._heard, frame_ns=now_ns, data_ns=now_ns)
+        self.stale = False
 
     @property
     def deadline_ns(self) -> int | None:
         """When ``judge`` is due again if nothing is heard meanwhile; ``None`` for never."""
+        if self._looking:
+            return None
+        if self._looked is not None:
+            return 0
         due = [due_ns for cause, due_ns, _since in self._deadlines() if cause or not self.stale]
         return min(due, default=None)
+
+    def _verdict(self, now_ns: int) -> Verdict:
+        for cause, deadline_ns, since_ns in self._deadlines():
+            if now_ns >= deadline_ns and cause is not None:
+                return Verdict(dead=cause, age_ns=now_ns - since_ns)
+        data_ns = max(self._heard.data_ns, self._up_ns)
+        limit_ns = self._liveness.data_silence_ns
+        stale = bool(limit_ns) and now_ns >= data_ns + limit_ns
+        return Verdict(stale=stale, age_ns=now_ns - data_ns)
 
     def _deadlines(self) -> list[tuple[Cause | None, int, int]]:
         """Return cause (``None``: stale), deadline and start of every clock that runs."""
@@ -91,13 +130,16 @@ class TopicSilence:
         self._limit_ns = limit_ns
         self._stale: set[str] = set()
 
-    def scan(self, now_ns: int, last_ns: Mapping[str, int]) -> list[tuple[str, bool, int]]:
+    def scan(
+        self, now_ns: int, last_ns: Mapping[str, int], changes_max: int
+    ) -> list[tuple[str, bool, int]]:
         """
-        Return the changes since the last scan: key, whether stale now, age of its data in ns.
+        Return changes since the last scan: key, whether stale now, age of its data in ns.
 
         Args:
             now_ns: CLOCK_MONOTONIC.
             last_ns: When each key last had data, same clock.
+            changes_max: So many and no more; the rest is left to the next scan.
 
         """
         changes: list[tuple[str, bool, int]] = []
@@ -107,4 +149,6 @@ class TopicSilence:
             if stale != (key in self._stale):
                 self._stale.symmetric_difference_update((key,))
                 changes.append((key, stale, age_ns))
+                if len(changes) >= changes_max:
+                    break
         return changes

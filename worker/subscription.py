@@ -4,13 +4,13 @@ Pure.
 """
 
 import itertools
-import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from worker.spec import SubscribeSpec
+from worker.template import fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,4 @@ def _fill(template: str, topics: Sequence[str], seq: int) -> bytes:
         "topic": msgspec.json.encode(topics[0]).decode(),
         "seq": str(seq),
     }
-    return string.Template(template).safe_substitute(fields).encode()
+    return fill(template, fields).encode()

@@ -201,6 +201,7 @@ class WebsocketsWire(Line, asyncio.Protocol):
                 return False
             if data is not SEND_EOF:
                 transport.write(data)
+                self._longest = max(self._longest, len(data))
         return True
 
     # Ending ----------------------------------------------------------------------------------
@@ -220,7 +221,9 @@ class WebsocketsWire(Line, asyncio.Protocol):
             self._shut()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell how it ended (asyncio.Protocol)."""
+        """Hand on what came before the end, and tell how it ended (asyncio.Protocol)."""
+        while self._backlog and not self._ended:
+            self._take(*self._backlog.popleft())
         with contextlib.suppress(WebSocketException, EOFError):
             self._engine.receive_eof()
         super().connection_lost(error)

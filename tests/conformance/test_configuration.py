@@ -21,6 +21,12 @@ APPLICATION = {
     "pong_matcher": {"text": "pong"},
 }
 PLAIN = ConnectionSpec(name="x", url=URL, heartbeat=None)
+
+
+async def matches_later(_message):
+    return True
+
+
 NUMBERS = st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3))
 
 
@@ -120,7 +126,9 @@ def test_c7_both_kinds_of_ping_are_refused_and_the_application_kind_alone_is_acc
     assert HeartbeatConfig(**APPLICATION).use_application_ping
 
 
-@pytest.mark.parametrize("payload", [b"custom", b"\0\xff\xfe", b"x" * 125])
+@pytest.mark.parametrize(
+    "payload", [b"custom", b"\0\xff\xfe", b"x" * 125, b"$ts_ms" * 19 + b"$$ {seq}"]
+)
 def test_c7b_a_payload_reaches_the_server_unchanged(payload):
     async def act():
         script = Answering()
@@ -137,7 +145,7 @@ def test_c7b_a_payload_reaches_the_server_unchanged(payload):
 
 
 @pytest.mark.parametrize("name", ["interval", "timeout", "first"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", 1e12])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", 1e12, 10**400])
 def test_c8_what_is_no_duration_is_refused(name, value):
     with pytest.raises(ValueError, match=name):
         HeartbeatConfig(**{name: value})
@@ -161,6 +169,15 @@ def test_c8_what_is_no_duration_is_refused(name, value):
         ({"misses": 0}, "misses"),
         ({"misses": True}, "misses"),
         ({"misses": 1.5}, "misses"),
+        ({"use_ws_ping": "no"}, "use_ws_ping must be True or False"),
+        ({"decode": []}, "decode must be"),
+        (APPLICATION | {"pong_matcher": matches_later}, "pong_matcher must be a plain function"),
+        (APPLICATION | {"pong_matcher": {"text": "\ud800"}}, "pong_matcher: the text cannot"),
+        (APPLICATION | {"pong_matcher": {"text": 5}}, "pong_matcher: the text must be str"),
+        (APPLICATION | {"pong_matcher": "[" * 3000}, "pong_matcher .* nested deeper"),
+        (APPLICATION | {"pong_matcher": "!" * 3000 + "a"}, "pong_matcher .* nested deeper"),
+        (APPLICATION | {"payload": b"${seq}", "pong_id": 5}, "pong_id must be a JMESPath"),
+        ({"server_ping": [{"match": "a", "reply": 5}]}, "server_ping: the text must be str"),
     ],
 )
 def test_c8_contradictions_are_refused_by_the_name_of_the_field(keys, text):

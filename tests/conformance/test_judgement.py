@@ -2,11 +2,14 @@
 
 import asyncio
 import itertools
+import ssl
 import time
 
 import pytest
+import trustme
 from exchange_thread import ExchangeThread
-from library import PONG, TEXT, Answering, Diary, client, exchange_of, fast, run, until
+from library import Answering, Diary, client, exchange_of, fast, run, until
+from raw_exchange import BINARY, CLOSE, PING, PONG, TEXT
 
 from worker import HeartbeatConfig
 
@@ -160,6 +163,89 @@ def test_l11_a_loop_that_stands_beyond_the_deadline_believes_the_pong_in_the_soc
         run(act())
 
 
+def test_a_loop_that_stands_believes_the_heartbeat_behind_megabytes_in_the_socket():
+    async def script(peer):
+        for _ in range(60):
+            peer.send(BINARY, bytes(100_000))
+        while True:
+            peer.send(TEXT, b"beat")
+            await asyncio.sleep(0.02)
+
+    async def act():
+        beat = {"match": {"text": "beat"}, "max_gap": 1.0}
+        heartbeat = HeartbeatConfig(use_ws_ping=False, server_heartbeat=beat)
+        with ExchangeThread(script) as exchange:
+            async with client(exchange.url, heartbeat=heartbeat) as ws:
+                diary = Diary(ws, "timeout")
+                time.sleep(2.5)  # noqa: ASYNC251 - the point of the test
+                await asyncio.sleep(1.5)
+                assert not diary.of("timeout")
+                assert ws.stats().messages_received == 60
+
+    run(act())
+
+
+@pytest.fixture(params=["ws", "wss"])
+def security(request):
+    """Context of the server, and of the client; none without TLS."""
+    if request.param == "ws":
+        return None, None
+    authority = trustme.CA()
+    served, trusted = (
+        ssl.SSLContext(kind) for kind in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+    )
+    authority.issue_cert("localhost").configure_cert(served)
+    authority.configure_trust(trusted)
+    return served, trusted
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_death_tells_whether_the_exchange_was_silent_or_our_loop_stood(security, loop):
+    served, trusted = security
+
+    async def act():
+        with ExchangeThread(Answering(mute=True), context=served) as exchange:
+            heartbeat = HeartbeatConfig(interval=4, timeout=1.6, first=0.02)
+            keys = {"heartbeat": heartbeat, "ssl_context": trusted}
+            async with client(exchange.url, **keys) as ws:
+                diary = Diary(ws, "ping", "timeout")
+                silent = await diary.until("timeout")
+                await diary.until("ping", 2)
+                time.sleep(1.2)  # noqa: ASYNC251 - the point of the test
+                stood = await diary.until("timeout", 2)
+                await until(lambda: ws.stats().sessions == 3)  # none is left half accepted
+        assert (silent.cause, silent.unread_bytes) == ("ping_timeout", 0)
+        assert silent.loop_lag < 0.8
+        assert (stood.cause, stood.unread_bytes) == ("busy", 0)
+        assert 1.05 < stood.loop_lag < 1.6
+
+    run(act(), loop=loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_pong_behind_megabytes_that_waited_while_we_stood_is_believed(security, loop):
+    """Over TLS what FIONREAD counts is not what the reader gets; nothing may hide in between."""
+    served, trusted = security
+
+    class Full(Answering):
+        def ping(self, peer, body):
+            for _ in range(40):
+                peer.send(BINARY, bytes(100_000))
+            super().ping(peer, body)
+
+    async def act():
+        with ExchangeThread(Full(), context=served) as exchange:
+            heartbeat = HeartbeatConfig(interval=3, timeout=1, first=0.02)
+            async with client(exchange.url, heartbeat=heartbeat, ssl_context=trusted) as ws:
+                diary = Diary(ws, "ping", "pong", "timeout")
+                await diary.until("ping")
+                time.sleep(1.3)  # noqa: ASYNC251 - the point of the test
+                await diary.until("pong")
+                assert not diary.of("timeout")
+
+    run(act(), loop=loop)
+
+
 def test_l12_a_ping_that_cannot_be_sent_is_death_at_once():
     """A peer that reads nothing, and more waiting for it than may."""
 
@@ -169,7 +255,7 @@ def test_l12_a_ping_that_cannot_be_sent_is_death_at_once():
     async def act():
         heartbeat = HeartbeatConfig(interval=20, timeout=10, first=0.01)
         async with exchange_of(deaf) as exchange:
-            much = ["x" * (32 << 20)]
+            much = ["x" * (32 << 20)] * 2  # one alone might be read slowly
             ws = client(exchange.url, heartbeat=heartbeat, reconnect=False, subscribe=much)
             diary = Diary(ws)
             await ws.connect()
@@ -222,6 +308,31 @@ def test_l13_a_pong_to_the_former_session_answers_no_ping_of_this_one():
             diary = Diary(ws, "timeout", "pong")
             await diary.until("timeout", 2)
             assert not diary.of("pong")
+
+    run(act())
+
+
+def test_a_server_that_answers_only_the_latest_ping_keeps_its_session():
+    """As RFC 6455 section 5.5.3 allows; here the latest is one of the user's."""
+
+    async def script(peer):
+        while True:
+            opcode, payload = await peer.receive()
+            if opcode == CLOSE:
+                peer.send(CLOSE, payload)
+                return
+            if opcode == PING and payload.startswith(b"manual"):
+                peer.send(PONG, payload)
+
+    async def act():
+        async with (
+            exchange_of(script) as exchange,
+            client(exchange.url, heartbeat=fast(interval=0.3, timeout=0.3, first=0.05)) as ws,
+        ):
+            diary = Diary(ws, "timeout")
+            ws.add_handler("ping", lambda event: ws.ping())
+            await until(lambda: ws.stats().pings >= 4)
+            assert not diary.of("timeout")
 
     run(act())
 

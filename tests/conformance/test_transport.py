@@ -123,6 +123,28 @@ def test_r6_senders_that_waited_do_not_write_all_at_once_when_the_peer_reads_aga
     run(act())
 
 
+def test_a_long_message_to_a_slow_reader_is_no_flood_whatever_pings_leave_beside_it():
+    async def script(peer):
+        await begun.wait()
+        while await peer.reader.read(1 << 20):
+            pass
+
+    begun = asyncio.Event()
+
+    async def act():
+        heartbeat = fast(interval=0.05, timeout=20, first=0.01)
+        async with exchange_of(script) as exchange:
+            ws = client(exchange.url, heartbeat=heartbeat, reconnect=False)
+            await ws.connect()
+            await ws.send(bytes(24 << 20))
+            await until(lambda: ws.stats().pings >= 5)
+            assert ws.is_connected
+            begun.set()
+            await ws.close()
+
+    run(act())
+
+
 def test_r7_text_binary_unicode_and_long_messages_come_back_as_sent():
     items = ["text", "", b"\0\xff", b"", "ü→🜁", "x" * 100_000, b"y" * 100_000, "é" * 50_000]
 
@@ -321,6 +343,22 @@ def test_a_deserializer_makes_the_messages_and_one_that_raises_loses_none():
             assert [await ws.recv() for _ in range(3)] == [1, "x", 3]
             assert (await diary.until("error")).where == "deserializer"
             assert ws.stats().decode_errors == 1
+
+    run(act())
+
+
+def test_a_deserializer_that_raises_a_cancellation_cancels_nobody():
+    def cancelled(_data):
+        raise asyncio.CancelledError("of something else")
+
+    async def act():
+        async with (
+            exchange_of(Answering(opening=["1", "2"])) as exchange,
+            client(exchange.url, deserializer=cancelled) as ws,
+        ):
+            assert [await ws.recv() for _ in range(2)] == ["1", "2"]
+            assert ws.stats().decode_errors == 2
+            assert ws.stats().sessions == 1
 
     run(act())
 

@@ -340,6 +340,8 @@ def test_templates_hold_topics(key):
     assert faults(**{key: '{"args":${topics}}'}) == {}
     assert "topics_per_message = 1" in only(key, **{key: '{"args":[${topic}]}'})
     assert faults(**{key: '{"args":[${topic}]}'}, topics_per_message=1) == {}
+    assert only(key, **{key: "${topics} ${sq}"}).startswith("holds ${sq}, which is no field")
+    assert faults(**{key: '{"args":${topics},"note":"$topics $$"}'}) == {}
 
 
 def test_topics_need_a_template():

@@ -26,6 +26,21 @@ def broken(_context: LoginContext) -> Login:
     raise httpx.ConnectError("token server is down")
 
 
+def garbled(_context: LoginContext) -> Login:
+    """Return a login that no handshake can carry."""
+    return Login(headers={"X-Token": "a\nb"}, messages="auth")
+
+
+def unreachable(_context: LoginContext) -> Login:
+    """Return what is no URL of an exchange."""
+    return Login(url="http://exchange.test/")
+
+
+async def match_later(_message: object) -> bool:
+    """Be no matcher: whether it matches is known too late."""
+    return True
+
+
 def wrong(_context: LoginContext):
     """Return what is no login."""
     return "token"

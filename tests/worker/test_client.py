@@ -1,12 +1,14 @@
 """What the conformance list does not ask of the client; the list is in tests/conformance."""
 
 import asyncio
+import ssl
 
 import pytest
 from library import Answering, Diary, client, exchange_of, fast, refused_url, run, until
+from raw_exchange import CLOSE
 
 import worker
-from worker import ConnectionFailed, NotConnected, WebSocket, connect
+from worker import BackoffConfig, ConnectionFailed, NotConnected, WebSocket, connect
 from worker.errors import ConnectionClosed, WebSocketError
 
 URL = "ws://127.0.0.1:1/"
@@ -20,6 +22,7 @@ URL = "ws://127.0.0.1:1/"
         ({"engine": "other"}, "engine must be auto, websockets or picows, got 'other'"),
         ({"engine": "picows", "compression": True}, "compression: picows inflates nothing"),
         ({"max_message": 0}, "max_message"),
+        ({"max_message": "16MiB"}, "max_message"),
         ({"buffer": 0}, "buffer"),
         ({"buffer": "9"}, "buffer must be a whole number above zero, got '9'"),
         ({"heartbeat": False}, "or None for no heartbeat; got False"),
@@ -30,6 +33,8 @@ URL = "ws://127.0.0.1:1/"
         ({"deserializer": "json"}, "deserializer must be a function, got 'json'"),
         ({"proxy": "ftp://u:secret@h:1"}, "proxy: proxy URL has no scheme that is known"),
         ({"proxy": 5}, "proxy must be text, got int"),
+        ({"proxy": "proxy.test:3128"}, "proxy: proxy URL has no scheme that is known"),
+        ({"proxy": "http://h:1/\n"}, "proxy: proxy URL holds other than printable ASCII"),
         ({"headers": ["a"]}, "headers must be a mapping"),
         ({"headers": {"X": 1}}, "name and value of 'X' must be text"),
         ({"headers": {"Host": "h"}}, "'Host' is made by the handshake itself; leave it out"),
@@ -43,6 +48,8 @@ URL = "ws://127.0.0.1:1/"
         ({"subscribe": {"op": "x"}}, r"write \[{'op': 'x'}\]"),
         ({"subscribe": ["a", object()]}, "subscribe: message 1 is no text"),
         ({"subscribe": [b"\xff"]}, "subscribe: message 0 is no text"),
+        ({"subscribe": b"abc"}, "subscribe must be a list of messages: write"),
+        ({"subscribe": ["\ud800"]}, "subscribe: message 0 is no text"),
     ],
 )
 def test_impossible_arguments_are_refused_by_name(keys, text):
@@ -86,9 +93,11 @@ def test_receiving_before_connecting_is_refused_and_not_waited_for():
     ("closing", "text"),
     [
         ((99999, ""), "code must be 1000 or another"),
+        ((999, ""), "code must be 1000 or another"),
         ((1006, ""), "code must be 1000 or another"),
         (("1000", ""), "code must be 1000 or another"),
         ((1000, "ä" * 62), "reason has at most 123 bytes, got 124"),
+        ((1000, "\ud800"), "reason cannot be sent"),
     ],
 )
 def test_a_close_that_cannot_be_sent_is_refused_and_the_session_goes_on(closing, text):
@@ -102,6 +111,68 @@ def test_a_close_that_cannot_be_sent_is_refused_and_the_session_goes_on(closing,
             await ws.close(4001, "x" * 123)
             assert ws.state == "closed"
         assert script.closes == [(4001).to_bytes(2, "big") + b"x" * 123]
+
+    run(act())
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"payload": "text"}, "payload must be bytes, such as"),
+        ({"payload": b"x" * 126}, "payload: .* got 126"),
+        ({"timeout": float("nan")}, "timeout must be seconds"),
+        ({"timeout": -1}, "timeout must be seconds"),
+    ],
+)
+def test_an_impossible_ping_is_refused_and_leaves_nothing_waiting(keys, text):
+    async def act():
+        async with exchange_of() as exchange, client(exchange.url) as ws:
+            with pytest.raises(ValueError, match=text):
+                await ws.ping(**keys)
+            assert await ws.ping() > 0
+
+    run(act())
+
+
+def test_an_error_that_nobody_foresaw_in_a_dial_is_told_and_dialled_again():
+    class Broken(ssl.SSLContext):
+        def wrap_bio(self, *_arguments, **_keys):
+            raise RuntimeError("not foreseen")
+
+    async def act():
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, found: told.append(found))
+        async with exchange_of() as exchange:
+            url = exchange.url.replace("ws://", "wss://")
+            context = Broken(ssl.PROTOCOL_TLS_CLIENT)
+            ws = client(url, ssl_context=context, backoff=BackoffConfig(max_attempts=3))
+            with pytest.raises(ConnectionFailed, match="not foreseen"):
+                await ws.connect()
+            assert ws.stats().connect_failures == 3
+            assert str(told[0]["exception"]) == "not foreseen"
+
+    run(act())
+
+
+def test_whatever_has_bytes_is_sent_as_binary_and_what_cannot_be_sent_ends_nothing():
+    async def echo(peer):
+        while True:
+            opcode, payload = await peer.receive()
+            peer.send(opcode, payload)
+            if opcode == CLOSE:
+                return
+
+    async def act():
+        async with exchange_of(echo) as exchange, client(exchange.url) as ws:
+            for item in (b"ab", bytearray(b"ab"), memoryview(b"ab")):
+                await ws.send(item)
+                assert await ws.recv() == b"ab"
+            for item in ("\ud800", object()):
+                with pytest.raises((UnicodeEncodeError, TypeError)):
+                    await ws.send(item)
+            await ws.send(None)
+            assert await ws.recv() == "null"
+            assert ws.stats().messages_sent == 4
 
     run(act())
 

@@ -1,6 +1,6 @@
 import asyncio
 
-from worker.client_events import Connecting, Dispatcher, Message
+from worker.client_events import OTHERS_MAX, Closed, Connecting, Dispatcher, Message
 
 
 def run(coroutine):
@@ -55,6 +55,27 @@ def test_a_full_queue_drops_the_oldest_message_and_nothing_else():
         assert [item for item in told if item != "connecting"] == [3, 4]
         assert told.count("connecting") == 6
         assert dispatcher.dropped == 3
+
+    run(act())
+
+
+def test_other_events_are_bounded_too_and_the_last_of_them_is_told():
+    async def act():
+        dispatcher, told, released = Dispatcher(2), [], asyncio.Event()
+        dispatcher.add("connecting", lambda event: released.wait())
+        dispatcher.add("connecting", lambda event: told.append(event.attempt))
+        dispatcher.add("closed", lambda event: told.append("closed"))
+        dispatcher.add("message", lambda event: told.append(event.data))
+        dispatcher.emit(Connecting(attempt=0))
+        await asyncio.sleep(0)  # it is being handled, and waits
+        dispatcher.emit(Message(data="kept"))
+        for attempt in range(1, OTHERS_MAX + 8):
+            dispatcher.emit(Connecting(attempt=attempt))
+        dispatcher.emit(Closed(code=1000, reason=""))
+        released.set()
+        await dispatcher.drained(5)
+        assert told == [0, "kept", *range(9, OTHERS_MAX + 8), "closed"]
+        assert (dispatcher.dropped, dispatcher.others_dropped) == (0, 8)
 
     run(act())
 

@@ -18,44 +18,46 @@ from worker.dial import Address, ProxyRefused, interleaved, open_socket
 pytestmark = pytest.mark.timeout(30)
 SHORT_S = 0.3
 # A second address with the port of the first: of this process only, so that no other has it taken.
+GETADDRINFO = socket.getaddrinfo
 OTHER = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 USER, PASSWORD = "trader", "p@ss:w/rd"
 ENCODED = "p%40ss%3Aw%2Frd"
 
 
-class Names:
-    """A loop whose resolver is a dictionary: the sandbox of a test need not reach a DNS server."""
+class Names(dict):
+    """A resolver that is a dictionary: the sandbox of a test need not reach a DNS server."""
 
-    names: dict
+    asked = 0
 
-    async def getaddrinfo(self, host, port, **options):
-        if host not in self.names:  # uvloop's sock_connect asks for addresses too
-            return await super().getaddrinfo(host, port, **options)
+    def getaddrinfo(self, host, port, family=0, *arguments):
+        if host not in self:
+            return GETADDRINFO(host, port, family, *arguments)
         self.asked += 1
         found = []
-        for text in self.names[host]:
-            family = socket.AF_INET6 if ":" in text else socket.AF_INET
-            if options["family"] in (socket.AF_UNSPEC, family):
-                tail = (0, 0) if family == socket.AF_INET6 else ()
-                found.append((family, socket.SOCK_STREAM, 6, "", (text, port, *tail)))
+        for text in self[host]:
+            of = socket.AF_INET6 if ":" in text else socket.AF_INET
+            if family in (socket.AF_UNSPEC, of):
+                tail = (0, 0) if of == socket.AF_INET6 else ()
+                found.append((of, socket.SOCK_STREAM, 6, "", (text, port, *tail)))
         if not found:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return found
 
 
-class PlainLoop(Names, asyncio.SelectorEventLoop):
-    asked = 0
+@pytest.fixture
+def names(monkeypatch):
+    known = Names({"nowhere.invalid": []})
+    monkeypatch.setattr(socket, "getaddrinfo", known.getaddrinfo)
+    return known
 
 
-class QuickLoop(Names, uvloop.Loop):
-    asked = 0
-
-
-@pytest.fixture(params=[PlainLoop, QuickLoop], ids=["asyncio", "uvloop"])
-def run(request):
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request, names):
     """Run a coroutine on either loop, with names; all descriptors must be back at its end."""
 
-    def runner(coroutine, **names):
+    def runner(coroutine, **more):
+        names.update(more)
+
         async def counted():
             before = open_descriptors()
             try:
@@ -69,7 +71,6 @@ def run(request):
                 assert open_descriptors() == before
 
         with asyncio.Runner(loop_factory=request.param) as held:
-            held.get_loop().names = {"nowhere.invalid": [], **names}
             return held.run(counted())
 
     return runner
@@ -184,13 +185,12 @@ def test_an_address_is_dialled(run):
         assert run(greeting("127.0.0.1", port)) == b"hello 127.0.0.1\n"
 
 
-def test_a_name_is_resolved_anew_at_each_call(run):
+def test_a_name_is_resolved_anew_at_each_call(run, names):
     async def twice(port):
-        loop = asyncio.get_running_loop()
         assert await greeting("moving.test", port) == b"hello 127.0.0.1\n"
-        loop.names["moving.test"] = ["127.0.0.9"]
+        names["moving.test"] = ["127.0.0.9"]
         assert isinstance(await failure("moving.test", port), ConnectionRefusedError)
-        assert loop.asked == 2
+        assert names.asked == 2
 
     with server(greet) as port:
         run(twice(port), **{"moving.test": ["127.0.0.1"]})

@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import gc
 import gzip
@@ -113,6 +114,32 @@ def test_an_expression_that_raises_is_a_rule_error_in_every_place(expression, da
 def test_a_key_expression_that_raises_is_a_rule_error():
     with pytest.raises(RuleError, match="length"):
         dialect(publish=PublishSpec(key="length(@)")).key(b"1")
+
+
+@pytest.mark.parametrize(
+    ("expression", "data"),
+    [
+        ("ceil(to_number(p))", b'{"p":"1e999"}'),
+        ("max_by(@, &a)", b'[{"a":1},{"a":"x"}]'),
+        ("contains(a, `1`)", b'{"a":"text"}'),
+        ("[::0]", b"[1]"),
+    ],
+)
+def test_what_the_functions_of_jmespath_let_through_is_a_rule_error_too(expression, data):
+    with pytest.raises(RuleError):
+        dialect(publish=PublishSpec(key=expression)).key(data)
+    with pytest.raises(RuleError):
+        dialect(jmespath("@"), pong_id=expression).look(data, Watch.PONG)
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, asyncio.CancelledError, MemoryError])
+def test_whatever_a_function_raises_is_a_rule_error(error):
+    def matcher(_message):
+        raise error
+
+    match = Match(kind=MatchKind.CALLABLE, value="m:f")
+    with pytest.raises(RuleError, match=error.__name__):
+        dialect(match, function=matcher).look(b"{}", Watch.PONG)
 
 
 def test_a_function_that_raises_is_a_rule_error():

@@ -1,9 +1,11 @@
 import asyncio
+import time
 
 import pytest
 
 from worker.announcement import Cause
-from worker.dialing import Dialing
+from worker.budget import ConnectBudget
+from worker.dialing import CROWDED_RETRY_NS, Dialing
 from worker.exits import Exit
 from worker.login import Login, LoginRefused
 from worker.spec import BudgetSpec, ConnectionSpec, Secret
@@ -40,7 +42,7 @@ def dialled(login=None, *, times=1, **keys):
         async with asyncio.timeout(10):
             for session in range(1, times + 1):
                 told.happened.clear()
-                dialing.begin(session, reserved=False)
+                dialing.begin(session)
                 await told.happened.wait()
                 dialing.ended()
             await dialing.close()
@@ -106,7 +108,7 @@ def test_a_login_can_be_given_up_and_tells_nothing_then():
 
         dialing = Dialing(ConnectionSpec(name="a", url="ws://a/"), login, told)
         assert not dialing.cancel()
-        dialing.begin(1, reserved=False)
+        dialing.begin(1)
         await asyncio.sleep(0)
         assert dialing.cancel()
         assert not dialing.cancel()
@@ -115,6 +117,91 @@ def test_a_login_can_be_given_up_and_tells_nothing_then():
         await dialing.close()
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (Login(url="http://b/"), "url must begin with ws"),
+        (Login(url="ws://b:99999/"), "url is not a URL"),
+        (Login(headers={"X": "hush\r\nY: z"}), "headers: 'X' its value"),
+        (Login(headers={"X": "hush€"}), "headers: 'X' its value"),
+        (Login(headers={"Sec-WebSocket-Key": "hush"}), "is made by the handshake"),
+        (Login(messages="hush"), "TypeError"),
+        (Login(url=5), "TypeError"),
+    ],
+)
+def test_a_login_that_no_handshake_can_carry_is_a_refusal_that_keeps_its_secrets(said, words):
+    ((kind, cause, error, permanent),) = dialled(lambda context: said)
+    assert (kind, cause, permanent) == ("refused", Cause.LOGIN_FAILED, None)
+    assert words in error
+    assert "hush" not in error
+
+
+def test_a_secret_that_no_header_can_carry_is_a_refusal_that_does_not_quote_it(monkeypatch):
+    monkeypatch.setenv("KEY", "hush\nX: y")
+    ((kind, _cause, error, _permanent),) = dialled(headers=(("K", Secret("env", "KEY")),))
+    assert kind == "refused"
+    assert "headers: 'K'" in error
+    assert "hush" not in error
+
+
+def test_a_login_that_does_not_let_itself_be_given_up_is_not_heard_afterwards():
+    async def act():
+        told = Told()
+        done = asyncio.Event()
+
+        async def login(context):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.01)
+                done.set()
+            return Login()
+
+        dialing = Dialing(ConnectionSpec(name="a", url="ws://a/"), login, told)
+        dialing.begin(1)
+        await asyncio.sleep(0)
+        assert dialing.cancel()
+        await done.wait()
+        await asyncio.sleep(0.01)
+        assert told.events == []
+        await dialing.close()
+
+    asyncio.run(act())
+
+
+def test_a_dial_that_waited_for_a_slot_still_takes_its_token(tmp_path):
+    """Whoever finds all slots taken has reserved nothing, and must ask when one is free."""
+    spec = BudgetSpec(directory=str(tmp_path), host="a", connects=1, per_ns=10**12, concurrent=1)
+    keys = {"connects": 1, "per_ns": 10**12, "concurrent": 1}
+    holder = ConnectBudget(tmp_path, "a", **keys)
+    assert holder.lease()
+    assert holder.take(time.monotonic_ns()) == 0
+
+    async def act():
+        told = Told()
+        dialing = Dialing(ConnectionSpec(name="a", url="ws://a/", budget=spec), None, told)
+        dialing.begin(1)
+        holder.release()
+        dialing.begin(1)
+        dialing.begin(1)
+        await dialing.close()
+        return told.events
+
+    crowded, spent, waited_for = asyncio.run(act())
+    assert crowded == ("postponed", CROWDED_RETRY_NS)
+    assert spent[0] == "postponed"
+    assert spent[1] > 9 * 10**11
+    assert waited_for[0] == "routed"
+
+
+def test_a_dial_for_which_nothing_could_be_reserved_asks_again(tmp_path):
+    spec = BudgetSpec(directory=str(tmp_path), host="a", connects=1, per_ns=10**12)
+    others = ConnectBudget(tmp_path, "a", connects=1, per_ns=10**12)
+    for _ in range(70):  # more than may be reserved ahead
+        others.take(time.monotonic_ns())
+    assert [event[0] for event in dialled(times=3, budget=spec)] == ["postponed"] * 3
 
 
 def test_a_spent_budget_postpones_and_one_that_cannot_be_kept_does_not(tmp_path):

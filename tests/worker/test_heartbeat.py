@@ -12,6 +12,7 @@ from worker.heartbeat import (
     Heartbeat,
     Look,
     Looked,
+    PongElsewhere,
     PongFrame,
     PongMessage,
     SendFailed,
@@ -48,9 +49,10 @@ def ping(beat, now_ns):
     return action.seq
 
 
-def die(beat, now_ns):
-    assert beat.handle(now_ns, Tick()) == (Look(),)
-    return beat.handle(now_ns, Looked())
+def die(beat, now_ns, looked=Looked()):  # noqa: B008 - it is frozen
+    (look,) = beat.handle(now_ns, Tick())
+    assert isinstance(look, Look)
+    return beat.handle(now_ns, looked)
 
 
 def test_pings_stand_on_an_absolute_timetable_whatever_the_round_trips_take():
@@ -81,15 +83,44 @@ def test_no_pong_is_death_at_the_timeout_declared_once():
     seq = ping(beat, UP + 10)
     assert beat.handle(UP + 49, Tick()) == ()
     assert beat.deadline_ns == UP + 50
-    assert die(beat, UP + 50) == (DeclareDead("ping_timeout", seq, 40),)
+    assert die(beat, UP + 50) == (DeclareDead("ping_timeout", seq, 40, Looked()),)
     assert beat.handle(UP + 51, Tick()) == beat.handle(UP + 51, Looked()) == ()
     assert beat.deadline_ns is None
+
+
+def test_the_look_is_for_the_time_since_the_ping():
+    beat = Heartbeat(SPEC, UP)
+    ping(beat, UP + 10)
+    assert beat.handle(UP + 60, Tick()) == (Look(since_ns=UP + 10),)
+
+
+@pytest.mark.parametrize(
+    ("looked", "cause"),
+    [
+        (Looked(), "ping_timeout"),
+        (Looked(unread=1), "busy"),
+        (Looked(lag_ns=4_999_999_999), "ping_timeout"),
+        (Looked(lag_ns=5_000_000_000), "busy"),
+    ],
+)
+def test_what_we_did_not_read_or_half_the_time_without_us_is_our_own_trouble(looked, cause):
+    second = 10**9
+    beat = Heartbeat(HeartbeatSpec(interval_ns=30 * second, timeout_ns=10 * second), UP)
+    seq = ping(beat, beat.deadline_ns)
+    assert die(beat, beat.deadline_ns, looked) == (DeclareDead(cause, seq, 10 * second, looked),)
+
+
+def test_a_short_pause_of_ours_excuses_no_exchange_however_short_the_timeout():
+    beat = Heartbeat(SPEC, UP)
+    ping(beat, UP + 10)
+    (dead,) = die(beat, UP + 50, Looked(lag_ns=249_999_999))
+    assert dead.cause == "ping_timeout"
 
 
 def test_a_pong_found_in_the_socket_by_the_look_saves_the_session_without_a_sample():
     beat = Heartbeat(SPEC, UP)
     seq = ping(beat, UP + 10)
-    assert beat.handle(UP + 60, Tick()) == (Look(),)
+    assert isinstance(beat.handle(UP + 60, Tick())[0], Look)
     assert beat.handle(UP + 61, PongFrame(body(seq))) == (TakePong(seq, None),)
     assert beat.handle(UP + 61, Looked()) == ()
     assert beat.state is State.RESTING
@@ -138,7 +169,30 @@ def test_several_outstanding_pings_die_by_the_oldest_and_live_by_the_latest():
     assert beat.deadline_ns == UP + 410
     ping(beat, UP + 410)
     assert beat.deadline_ns == UP + 210 + 250
-    assert die(beat, UP + 460) == (DeclareDead("ping_timeout", third, 250),)
+    assert die(beat, UP + 460) == (DeclareDead("ping_timeout", third, 250, Looked()),)
+
+
+def test_a_pong_to_a_ping_outside_the_timetable_answers_those_before_it():
+    """RFC 6455 section 5.5.3 lets a peer answer only the latest of several pings."""
+    beat = Heartbeat(SPEC, UP)
+    sent_ns = UP + SPEC.first_ns
+    ping(beat, sent_ns)
+    assert beat.handle(sent_ns + 20, PongElsewhere(sent_ns - 1)) == ()
+    assert beat.state is State.AWAITING
+    assert beat.handle(sent_ns + 20, PongElsewhere(sent_ns + 1)) == ()
+    assert beat.state is State.RESTING
+    assert beat.deadline_ns == sent_ns + SPEC.interval_ns
+    ping(beat, sent_ns + SPEC.interval_ns)
+    die(beat, sent_ns + SPEC.interval_ns + SPEC.timeout_ns)
+    assert beat.handle(sent_ns + 2 * SPEC.interval_ns, PongElsewhere(sent_ns + 200)) == ()
+    assert beat.state is State.DEAD
+
+
+def test_a_pong_frame_outside_the_timetable_answers_no_application_ping():
+    beat = Heartbeat(APPLICATION, UP)
+    ping(beat, UP + 10)
+    assert beat.handle(UP + 20, PongElsewhere(UP + 15)) == ()
+    assert beat.state is State.AWAITING
 
 
 def test_an_application_pong_completes_the_ping_and_a_pong_frame_does_not():
@@ -171,6 +225,7 @@ EVENTS = st.one_of(
     st.just(Looked()),
     st.just(SendFailed()),
     st.integers(0, 12).map(lambda seq: PongFrame(body(seq))),
+    st.integers(UP, UP + 1_000).map(PongElsewhere),
 )
 
 

@@ -38,6 +38,28 @@ def test_another_type_is_told_by_its_name(wrong):
         logged_in(lambda given: wrong)
 
 
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"url": 5}, "url is int"),
+        ({"headers": None}, "headers"),
+        ({"headers": {"X": 5}}, "headers"),
+        ({"headers": [("X", "y")]}, "headers"),
+        ({"messages": "auth"}, "messages"),
+        ({"messages": (b"auth",)}, "messages"),
+        ({"messages": None}, "messages"),
+    ],
+)
+def test_a_login_of_what_is_no_text_is_told_by_the_field(keys, text):
+    with pytest.raises(TypeError, match=text):
+        logged_in(lambda given: Login(**keys))
+
+
+def test_a_message_that_cannot_be_sent_is_refused():
+    with pytest.raises(UnicodeEncodeError):
+        logged_in(lambda given: Login(messages=("\ud800",)))
+
+
 def test_what_the_function_raises_passes():
     def refuse(given):
         raise LoginRefused("no")

@@ -20,12 +20,12 @@ def test_a_pong_answers_the_ping_of_its_body_and_no_other():
         pings = ManualPings()
         bodies = [pings.body(None), pings.body(b"mine")]
         first, mine = (pings.sent(body, 100) for body in bodies)
-        assert not pings.take(b"other", 110)
-        assert pings.take(b"mine", 130)
-        assert not pings.take(b"mine", 140), "a second answer is nobody's"
+        assert pings.take(b"other", 110) is None
+        assert pings.take(b"mine", 130) == 100
+        assert pings.take(b"mine", 140) is None, "a second answer is nobody's"
         assert await mine == 30
         assert not first.done()
-        assert pings.take(bodies[0], 150)
+        assert pings.take(bodies[0], 150) == 100
         assert await first == 50
 
     run(act())

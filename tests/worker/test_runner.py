@@ -489,8 +489,9 @@ def test_an_unexpected_exception_ends_the_worker(start, tmp_path, monkeypatch):
         await echo(peer)
 
     (tmp_path / "surprise.py").write_text(
-        "class Surprise(BaseException): pass\n"
-        "def match(message):\n    raise Surprise('not foreseen')\n"
+        "import asyncio\n"
+        "def surprise():\n    raise RuntimeError('not foreseen')\n"
+        "def match(message):\n    asyncio.get_running_loop().call_soon(surprise)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     beat = HeartbeatSpec(
@@ -511,15 +512,16 @@ def test_an_unexpected_exception_ends_the_worker(start, tmp_path, monkeypatch):
         assert "not foreseen" in worker.said()
 
 
-def test_a_matcher_that_cannot_be_loaded_is_a_configuration_error(start):
+@pytest.mark.parametrize("name", ["no.such.module:match", "operator_functions:match_later"])
+def test_a_matcher_that_cannot_be_used_is_a_configuration_error(start, name):
     beat = HeartbeatSpec(
         application=True,
         payload=b"ping",
-        pong_matcher=Match(kind=MatchKind.CALLABLE, value="no.such.module:match"),
+        pong_matcher=Match(kind=MatchKind.CALLABLE, value=name),
     )
     worker = start(spec_of("ws://127.0.0.1:1/", heartbeat=beat))
     assert worker.process.wait(20) == Exit.CONFIGURATION
-    assert "no" in worker.said()
+    assert name in worker.said()
 
 
 @pytest.mark.parametrize(

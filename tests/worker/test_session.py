@@ -83,7 +83,7 @@ def test_a_missing_pong_closes_the_socket_and_only_its_loss_leads_to_the_next_di
     at = session.deadline_ns
     (ping,) = session.handle(at, Tick())
     session.handle(at, heartbeat.Sent(ping.seq, b"1"))
-    assert session.handle(at + 5, Tick()) == (heartbeat.Look(),)
+    assert isinstance(session.handle(at + 5, Tick())[0], heartbeat.Look)
     dead, timeout, close = session.handle(at + 5, heartbeat.Looked())
     assert isinstance(dead, heartbeat.DeclareDead)
     assert timeout.announcement.kind is EventKind.TIMEOUT
@@ -414,12 +414,41 @@ def test_wrong_credentials_end_the_worker_for_good():
     assert session.handle(1, lost)[-1] == EndWorker(Exit.CREDENTIALS)
 
 
+def looked(session, at, heard, unread=0):
+    """Let the silence be judged at ``at``: a look into the socket first, then what it says."""
+    (look,) = session.handle(at, Tick(heard))
+    assert isinstance(look, heartbeat.Look)
+    assert look.since_ns < at
+    assert session.handle(at, Tick(heard)) == (), "it looks already"
+    assert session.handle(at, heartbeat.Looked(unread)) == ()
+    assert session.deadline_ns == 0, "judged at once"
+    return session.handle(at, Tick(heard))
+
+
+def test_what_waited_in_the_socket_ends_the_silence_and_the_next_is_looked_for_anew():
+    session, _ = opened(connection(liveness=LivenessSpec(max_silence_ns=100)), at=10)
+    session.handle(110, Tick(Heard()))
+    assert session.deadline_ns is None
+    session.handle(112, heartbeat.Looked())
+    assert session.handle(113, Tick(Heard(frame_ns=111))) == ()
+    assert session.deadline_ns == 211
+    timeout, _close = looked(session, 211, Heard(frame_ns=111))
+    assert timeout.announcement.cause == "silence"
+
+
+def test_a_silence_behind_what_we_could_not_read_is_our_own():
+    session, _ = opened(connection(liveness=LivenessSpec(max_silence_ns=100)), at=10)
+    timeout, _close = looked(session, 110, Heard(), unread=7)
+    assert timeout.announcement.cause == "busy"
+    assert timeout.announcement.detail["unread_bytes"] == 7
+
+
 def test_silence_of_data_is_stale_and_the_next_data_is_fresh():
     session, _ = opened(connection(liveness=LivenessSpec(data_silence_ns=100)), at=10)
     assert session.deadline_ns == 110
     assert session.handle(110, Tick(Heard(frame_ns=60, data_ns=60))) == ()
     assert session.deadline_ns == 160, "what was heard meanwhile moves it"
-    (stale,) = events(session.handle(160, Tick(Heard(frame_ns=150, data_ns=60))))
+    (stale,) = events(looked(session, 160, Heard(frame_ns=150, data_ns=60)))
     assert (stale.kind, stale.cause, session.state) == (
         EventKind.STALE,
         "data_silence",
@@ -443,7 +472,7 @@ def test_a_silent_exchange_is_declared_dead(keys, heard, at, cause):
     session, _ = opened(connection(liveness=LivenessSpec(**keys)), at=10)
     assert session.handle(at - 1, Tick(heard)) == ()
     assert session.deadline_ns == at
-    timeout, close = session.handle(at, Tick(heard))
+    timeout, close = looked(session, at, heard)
     assert (timeout.announcement.kind, timeout.announcement.cause) == (EventKind.TIMEOUT, cause)
     assert isinstance(close, CloseWire)
     assert not close.wait
@@ -462,10 +491,10 @@ def test_the_exchanges_own_heartbeat_may_not_fail(idle_only, dies):
     )
     session, _ = opened(connection(server_heartbeat=theirs), at=10)
     heard = Heard(frame_ns=140, data_ns=140, heartbeat_ns=50)
-    actions = session.handle(150, Tick(heard))
-    assert bool(actions) is dies
     if dies:
-        assert actions[0].announcement.cause == "heartbeat_gap"
+        assert looked(session, 150, heard)[0].announcement.cause == "heartbeat_gap"
+    else:
+        assert session.handle(150, Tick(heard)) == ()
 
 
 TOPICS = SubscribeSpec(

@@ -152,7 +152,7 @@ def test_a_login_that_cannot_work_ends_the_worker_for_good(start, function, code
     assert worker.process.wait(20) == code
 
 
-@pytest.mark.parametrize("function", ["broken", "wrong"])
+@pytest.mark.parametrize("function", ["broken", "wrong", "garbled", "unreachable"])
 def test_a_login_that_raises_is_a_dial_that_failed(start, function):
     worker = start(spec_of("ws://127.0.0.1:1/", login=f"operator_functions:{function}"))
     wait_for(lambda: len(told(worker, EventKind.DOWN)) >= 2, "tried again")
@@ -374,6 +374,29 @@ def test_each_topic_has_its_own_age(start):
         fresh = wait_for(lambda: told(worker, EventKind.FRESH), "fresh")
         assert {body["detail"]["key"] for body in told(worker, EventKind.STALE)} >= {"eth"}
         assert fresh[0]["detail"]["key"] == "eth"
+        worker.stop()
+
+
+def test_an_exchange_that_falls_silent_in_all_topics_at_once_is_told_topic_by_topic(start):
+    async def script(peer):
+        for number in range(1_000):
+            peer.send(TEXT, b'{"s":"%d"}' % number)
+        await hold(peer)
+
+    with ExchangeThread(script) as exchange:
+        liveness = LivenessSpec(data_silence_ns=2_000 * MS)
+        spec = spec_of(
+            exchange.url, liveness=liveness, publish=PublishSpec(key="s"), heartbeat=None
+        )
+        worker = start(spec)
+        wait_for(lambda: worker.count(Counter.MESSAGES) == 1_000, "all topics")
+        before = worker.count(Counter.EVENTS)
+        # The connection and each topic, once; told in portions, none of them left out.
+        wait_for(lambda: worker.count(Counter.EVENTS) >= before + 1_000, "all stale")
+        time.sleep(0.5)
+        assert worker.count(Counter.EVENTS) <= before + 1_001
+        keys = {body["detail"].get("key") for body in told(worker, EventKind.STALE)}
+        assert len(keys) > 200, "the last of them still stand in the ring"
         worker.stop()
 
 

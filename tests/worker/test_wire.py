@@ -165,6 +165,57 @@ def test_a_breach_of_the_protocol_ends_the_session_with_1002(engine, breach):
     assert ear.ending.cause == "protocol_error"
 
 
+@pytest.mark.parametrize(
+    "breach",
+    [
+        frame(TEXT, b"caf\xe9"),
+        frame(TEXT, b"\xed\xa0\x80"),  # a surrogate
+        frame(TEXT, "€".encode()[:2]),
+        frame(TEXT, "€".encode()[:2], fin=False) + frame(CONT, b"x"),
+    ],
+)
+def test_text_that_is_no_utf_8_ends_the_session_with_1007_and_is_not_delivered(breach):
+    codes = []
+
+    async def script(peer):
+        halves = frame(TEXT, "€".encode()[:2], fin=False) + frame(CONT, "€".encode()[2:])
+        peer.writer.write(halves + breach + frame(TEXT, b"after"))
+        codes.append((await peer.until(CLOSE))[:2])
+        await peer.gone()
+
+    ear, _ = life(script)
+    assert codes == [(1007).to_bytes(2, "big")]
+    assert ear.ending.cause == "protocol_error"
+    assert [message[1] for message in ear.of("message")] == ["€".encode()]
+
+
+def test_binary_messages_are_any_bytes():
+    async def script(peer):
+        peer.send(BINARY, b"\xff\xfe")
+        peer.send(CLOSE, b"\x03\xe8")
+        await peer.gone()
+
+    ear, _ = life(script)
+    assert [message[1] for message in ear.of("message")] == [b"\xff\xfe"]
+
+
+def test_what_had_come_before_an_abrupt_end_is_handed_on():
+    """The pongs to a flood with pings in it meet a peer that is gone, while much waits here."""
+    flood = b"".join(frame(TEXT, b"%07d" % n) + frame(PING, b"") for n in range(8_000))
+
+    async def script(peer):
+        peer.writer.transport.set_write_buffer_limits(0)
+        peer.writer.write(flood)
+        await peer.writer.drain()  # the client's kernel has all of it
+        peer.reset()
+
+    ear, _ = life(script)
+    assert ear.ending.cause == "reset"
+    found = [int(message[1]) for message in ear.of("message")]
+    assert found == list(range(len(found)))
+    assert len(found) == 8_000
+
+
 def test_a_deflate_bomb_is_oversize_and_inflates_no_further():
     packer = zlib.compressobj(9, wbits=-15)
     bomb = packer.compress(bytes(30_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
