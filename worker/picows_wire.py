@@ -84,7 +84,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         except WSHandshakeError as error:
             self._end(ending_of_handshake(error))
             self.abort()
-        except OSError:
+        except Exception:
             connected.close()
             raise
         except asyncio.CancelledError:  # by the end of the loop, not by ``abort``

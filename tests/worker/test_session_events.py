@@ -5,6 +5,7 @@ import pytest
 from shm.layout import Counter
 from worker import session_events as events
 from worker.announcement import Cause
+from worker.heartbeat import Looked
 from worker.session_facts import Lost
 
 
@@ -35,16 +36,17 @@ def test_how_our_own_closing_looked_to_the_wire_is_no_news():
     assert ours.detail["error"] == "ours"
 
 
-def test_a_busy_death_says_how_much_was_unread():
-    assert events.timeout(1, Cause.BUSY, 2_000_000, unread=7).detail["unread_bytes"] == 7
-    assert "unread_bytes" not in events.timeout(1, Cause.PING_TIMEOUT, 2_000_000).detail
+def test_a_death_says_how_much_was_unread_and_how_long_our_loop_stood():
+    detail = events.timeout(1, Cause.BUSY, 2_000_000, Looked(7, lag_ns=500_000_000)).detail
+    assert (detail["unread_bytes"], detail["loop_lag_s"]) == (7, 0.5)
+    assert "unread_bytes" not in events.timeout(1, Cause.PING_TIMEOUT, 2_000_000, None).detail
 
 
 @pytest.mark.parametrize(
     ("event", "counters"),
     [
         (events.up(1, 1, "p", 5), {Counter.SESSIONS}),
-        (events.timeout(1, Cause.BUSY, 5), {Counter.TIMEOUTS}),
+        (events.timeout(1, Cause.BUSY, 5, None), {Counter.TIMEOUTS}),
         (events.late_pong(5), {Counter.LATE_PONGS}),
         (events.fresh(), set()),
         (down(Lost("connect_refused", 0.5)), {Counter.CONNECT_FAILURES}),
