@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+# Most tests wait for something: three at a time keep two cores busy.
+SPREAD := -n 3 --dist loadfile
 QUIETLY := install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -40,11 +42,11 @@ contracts: $(VENV)/.test
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	$(BIN)/pytest tests --ignore tests/system -q
-	TEST_ENGINE=websockets $(BIN)/pytest tests/conformance -q
+	$(BIN)/pytest tests --ignore tests/system -q $(SPREAD)
+	TEST_ENGINE=websockets $(BIN)/pytest tests/conformance -q $(SPREAD)
 
 system: $(VENV)/.test
-	$(BIN)/pytest tests/system -q
+	$(BIN)/pytest tests/system -q $(SPREAD)
 
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,bench]'

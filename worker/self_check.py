@@ -12,9 +12,8 @@ from worker.heartbeat import Looked
 from worker.loop_lag import LoopLag
 from worker.wire import Wire
 
-# Loop turns given to what waits in the socket before a death is believed: with a full receive
-# buffer of 16 MiB, read by 64 KiB every other turn.
-LOOKS_MAX = 512
+# Given to what waits in the socket before a death is believed, and with a flood that does not end.
+LOOK_NS_MAX = 1_000_000_000
 SAMPLE_S = 0.1
 
 
@@ -55,16 +54,18 @@ class SelfCheck:
 
     def look(self, since_ns: int) -> None:
         """Have what waits in the socket read; tell what remained, and our lag since that moment."""
-        self._look(self._wire(), since_ns, LOOKS_MAX)
+        self._look(self._wire(), since_ns, time.monotonic_ns() + LOOK_NS_MAX, is_first=True)
 
-    def _look(self, wire: Wire | None, since_ns: int, looks_left: int) -> None:
+    def _look(
+        self, wire: Wire | None, since_ns: int, until_ns: int, *, is_first: bool = False
+    ) -> None:
         if wire is None or wire is not self._wire():
             return
         # Under TLS these are bytes of the network; what they hold is decrypted in the same turn.
         unread = wire.pending_bytes()
-        if looks_left and (looks_left == LOOKS_MAX or unread):
+        if is_first or (unread and time.monotonic_ns() < until_ns):
             # Two hops: a callback of this turn runs before the next poll, its own after it.
-            again = lambda: self._loop.call_soon(self._look, wire, since_ns, looks_left - 1)  # noqa: E731
+            again = lambda: self._loop.call_soon(self._look, wire, since_ns, until_ns)  # noqa: E731
             self._loop.call_soon(again)
             return
         self._told(Looked(unread, self._lag.since(since_ns)))

@@ -100,7 +100,7 @@ def test_a_full_shared_memory_is_refused_with_how_many_would_fit(tmp_path):
     """On a small tmpfs of its own, in a mount namespace of its own."""
     fleet = Fleet(tmp_path, "".join(GOOD.replace('"a"', f'"c{n}"') for n in range(4)))
     script = (
-        f"mount -t tmpfs -o size=5m tmpfs {fleet.shm_base} && "
+        f"mount -t tmpfs -o size=25m tmpfs {fleet.shm_base} && "
         f"exec {sys.executable} -P -m supervisor check {fleet.file}"
     )
     done = subprocess.run(

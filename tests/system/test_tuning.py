@@ -166,7 +166,7 @@ def test_realtime_is_for_the_loop_and_zeromq_alone(tmp_path, exchange):
             policy = thread.policy & ~os.SCHED_RESET_ON_FORK
             assert policy == (os.SCHED_FIFO if is_ours else os.SCHED_OTHER), thread
             assert thread.priority == (7 if is_ours else 0)
-        assert len(threads) > 3, "a thread that resolves names"
+        assert len(threads) >= 3
 
 
 def test_check_names_a_cpu_that_there_is_not(tmp_path, exchange):
