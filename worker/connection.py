@@ -6,7 +6,6 @@ library hands them to its user (``worker/client.py``). Both run this very code.
 """
 
 import asyncio
-import contextlib
 import random
 import socket
 import ssl
@@ -73,7 +72,6 @@ class Connection:
         self.wire: Wire | None = None
         self._alarm = Alarm(self._expire)
         self._deliver = output.message
-        self._socket: socket.socket | None = None
         self._looks = self._dialect.always_looks
         self._frame_ns = self._data_ns = self._beat_ns = 0  # when the latest came
         self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
@@ -261,7 +259,6 @@ class Connection:
 
     def on_socket(self, connection: socket.socket) -> None:
         """A socket is about to be connected: its options are set now."""
-        self._socket = connection
         if facts := socket_options.apply(connection, self._spec.socket):
             self._output.tuned(facts)
 
@@ -294,10 +291,8 @@ class Connection:
         counters[MESSAGES] = self._messages
         counters[BYTES] = self._bytes
         self._output.read()
-        if self._spec.socket.quickack and self._socket is not None:
-            with contextlib.suppress(OSError):  # closed meanwhile
-                # At each read, for the kernel forgets it (tcp(7)).
-                self._socket.setsockopt(*socket_options.QUICK)
+        if self._spec.socket.quickack and self.wire is not None:
+            self.wire.set_option(*socket_options.QUICK)  # the kernel forgets it (tcp(7))
 
     def _is_control(self, payload: bytes, now_ns: int) -> bool:
         session = self.session

@@ -96,6 +96,7 @@ class Line(ABC):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._descriptor = -1
+        self._alias: socket.socket | None = None
         self._dial: asyncio.Task[None] | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -166,6 +167,14 @@ class Line(ABC):
     def _attach(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._descriptor = transport.get_extra_info("socket").fileno()
+        # The same descriptor once more; it stays the transport's to close.
+        self._alias = socket.socket(fileno=self._descriptor)
+
+    def set_option(self, level: int, option: int, value: int) -> None:
+        """Set an option of the open socket (setsockopt(2)); nothing once it is gone."""
+        if self._alias is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                self._alias.setsockopt(level, option, value)
 
     # Receiving and sending -------------------------------------------------------------------
 
@@ -259,6 +268,9 @@ class Line(ABC):
         self._ended = True
         if self._abort_timer is not None:
             self._abort_timer.cancel()
+        if self._alias is not None:
+            self._alias.detach()
+            self._alias = None
         self._transport = None
         self.resume_writing()
         self._events.on_closed(ending)

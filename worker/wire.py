@@ -39,6 +39,9 @@ class Wire(Protocol):
     def send_ping(self, body: bytes) -> bool:
         """Send a PING frame; return whether the socket took it."""
 
+    def set_option(self, level: int, option: int, value: int) -> None:
+        """Set an option of the open socket (setsockopt(2)); nothing once it is gone."""
+
     async def drained(self) -> None:
         """Wait until the peer keeps up again, or the socket is gone."""
 
