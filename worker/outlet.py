@@ -74,7 +74,6 @@ class Outlet:
         self._seen = self._counters[MESSAGES], self._counters[BYTES]
         address = _address_of(listener)
         self._slow = SlowWatch(lambda: stuck_peers(address))
-        self._announcements: list[Announcement] = []
         self._xpub = xpub = context.socket(zmq.XPUB)
         xpub.setsockopt(zmq.SNDHWM, spec.sndhwm)
         xpub.setsockopt(zmq.XPUB_VERBOSER, 1)
@@ -138,7 +137,7 @@ class Outlet:
         self._raw_send(frame, DONTWAIT)
         self._xpub.setsockopt(zmq.XPUB_NODROP, 1)
         self._counters[QUEUES_FULL] += 1
-        self._tell(self._slow.full(self._words[SEQ], time.monotonic_ns()))
+        self._slow.full(self._words[SEQ], time.monotonic_ns())
 
     # The predecessor's subscribers -------------------------------------------------------------
 
@@ -197,7 +196,7 @@ class Outlet:
 
     # Slow ones ---------------------------------------------------------------------------------
 
-    def look(self) -> list[Announcement]:
+    def look(self) -> Announcement | None:
         """Bound the queues for the traffic of late; return what there is to announce."""
         counters, seen = self._counters, self._seen
         self._seen = now = counters[MESSAGES], counters[BYTES]
@@ -205,14 +204,9 @@ class Outlet:
         if hwm < self._hwm or hwm > min(self._hwm_max - 1, self._hwm + self._hwm // HWM_STEP):
             self._hwm = hwm
             self._xpub.setsockopt(zmq.SNDHWM, hwm)  # of the queues that are there, too
-        if self._slow.active:
-            self._tell(self._slow.look(self._words[SEQ], time.monotonic_ns()))
-        announcements, self._announcements = self._announcements, []
-        return announcements
-
-    def _tell(self, announcement: Announcement | None) -> None:
-        if announcement is not None:
-            self._announcements.append(announcement)
+        if not self._slow.active:
+            return None
+        return self._slow.look(self._words[SEQ], time.monotonic_ns())
 
     def close(self) -> None:
         """Send what is held back, then close after at most 100 ms of sending what is queued."""

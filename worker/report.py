@@ -134,7 +134,8 @@ class Report:
         self._stamp_timer = self._loop.call_later(max(0.0, delay_s), self._stamp)
 
     def _drain(self) -> None:
-        for announcement in self._publisher.look():
+        announcement = self._publisher.look()
+        if announcement is not None:
             self.announce(announcement)
         self._drain_timer = self._loop.call_later(DRAIN_S, self._drain)
 
