@@ -110,6 +110,7 @@ class Counter(IntEnum):
     EVENTS = 19
     FRAMES_SKIPPED = 20
     QUEUES_FULL = 21
+    SUBSCRIBERS_CUT = 22
 
 
 # Unit and meaning of each counter; written into the segment, so that a reader of another version
@@ -143,6 +144,7 @@ COUNTER_HELP: dict[Counter, tuple[str, str]] = {
     Counter.EVENTS: ("events", "events announced"),
     Counter.FRAMES_SKIPPED: ("frames", "frames too long for the journal: sent, not kept"),
     Counter.QUEUES_FULL: ("times", "a subscriber's queue was full: it lost messages"),
+    Counter.SUBSCRIBERS_CUT: ("connections", "cut: publish.sndbytes waited for a subscriber"),
 }
 
 

@@ -225,7 +225,9 @@ class PublishTable(Table):
     sndhwm: int = Field(
         10_000, ge=1, le=SNDHWM_MAX, description="Messages queued per slow subscriber."
     )
-    sndbytes: Size = _key("64MiB", description="Likewise in bytes, about.")
+    sndbytes: Size = _key(
+        "64MiB", description="A subscriber that leaves so much unread is cut; at least 1MiB."
+    )
     journal: JournalTable = Field(JournalTable(), description="Published frames kept.")
     stats: StatsTable = Field(StatsTable(), description="Sizes in shared memory.")
 

@@ -25,6 +25,7 @@ from worker.placement import is_usable
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
+SNDBYTES_MIN = 1 << 20  # less may be in flight to a subscriber in good health
 RING_MIN, RING_MAX = 1024, 1 << 20
 RESERVED_CONNECTION = "fleet"  # the topic event.fleet is the fleet's own
 RESERVED_FLEET = BUDGET_DIRECTORY  # stands beside the fleets' directories
@@ -50,6 +51,11 @@ def relations(table: model.ConnectionTable) -> Found:
             yield ("heartbeat", key), message
         yield from _faults_beside_heartbeat(table, table.heartbeat)
     yield from _time_faults(table)
+    if table.publish.sndbytes < SNDBYTES_MIN:
+        yield (
+            ("publish", "sndbytes"),
+            f"must be at least 1MiB, got {shown(table.publish.sndbytes)}",
+        )
     journal = table.publish.journal.size
     if journal and not SIZE_MIN <= journal <= SIZE_MAX:
         yield (

@@ -15,16 +15,17 @@ import zmq
 
 from shm.layout import Counter, Word
 from shm.stats import StatsWriter
+from worker import peers
 from worker.announcement import Announcement
-from worker.queue_bound import QueueBound
-from worker.slow import SlowWatch, stuck_peers
+from worker.backlog import Backlog
+from worker.slow import SlowWatch, listed, slow
 from worker.spec import PublishSpec
 from worker.subscriptions import Subscriptions
 
 DONTWAIT = int(zmq.DONTWAIT)
 SEQ, SUBSCRIBERS = int(Word.SEQ), int(Word.SUBSCRIBERS)
 REFUSED, QUEUES_FULL = int(Counter.SUBSCRIPTIONS_REFUSED), int(Counter.QUEUES_FULL)
-MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
+BYTES, SUBSCRIBERS_CUT = int(Counter.BYTES), int(Counter.SUBSCRIBERS_CUT)
 
 DRAIN_BUDGET = 64
 SUBSCRIPTION_BYTES_MAX = 4096
@@ -32,7 +33,6 @@ LINGER_MS = 100
 HANDSHAKE_MS = 5_000
 HOLD_S = 0.02  # a subscriber that reads is back within a millisecond or two
 HELD_BYTES_MAX = 16 * 1024 * 1024
-HWM_STEP = 4  # raised by at least a quarter at a time: the call costs a microsecond or two
 
 Send = Callable[[bytes, int], object]
 
@@ -69,11 +69,9 @@ class Outlet:
         self._words, self._counters = stats.words, stats.counters
         self._on_subscribed = on_subscribed
         self._subscriptions = Subscriptions(connection)
-        self._bound = QueueBound(spec.sndhwm, spec.sndbytes)
-        self._hwm = self._hwm_max = spec.sndhwm
-        self._seen = self._counters[MESSAGES], self._counters[BYTES]
-        address = _address_of(listener)
-        self._slow = SlowWatch(lambda: stuck_peers(address))
+        self._address = _address_of(listener)
+        self._backlog = Backlog(spec.sndbytes)
+        self._slow = SlowWatch(lambda: peers.stuck(self._address))
         self._xpub = xpub = context.socket(zmq.XPUB)
         xpub.setsockopt(zmq.SNDHWM, spec.sndhwm)
         xpub.setsockopt(zmq.XPUB_VERBOSER, 1)
@@ -196,17 +194,23 @@ class Outlet:
 
     # Slow ones ---------------------------------------------------------------------------------
 
-    def look(self) -> Announcement | None:
-        """Bound the queues for the traffic of late; return what there is to announce."""
-        counters, seen = self._counters, self._seen
-        self._seen = now = counters[MESSAGES], counters[BYTES]
-        hwm = self._bound.passed(now[0] - seen[0], now[1] - seen[1])
-        if hwm < self._hwm or hwm > min(self._hwm_max - 1, self._hwm + self._hwm // HWM_STEP):
-            self._hwm = hwm
-            self._xpub.setsockopt(zmq.SNDHWM, hwm)  # of the queues that are there, too
-        if not self._slow.active:
-            return None
-        return self._slow.look(self._words[SEQ], time.monotonic_ns())
+    def look(self) -> list[Announcement]:
+        """Bound what waits for those who do not read; return what there is to announce."""
+        told = []
+        published, head = self._counters[BYTES], self._words[SEQ]
+        if self._backlog.due(published):
+            over = self._backlog.looked(published, set(peers.stuck(self._address)))
+            if over:
+                # ZMQ_SNDHWM could be lowered instead, but libzmq 4.3.5 then writes to a pipe that a
+                # subscriber's end has freed at that moment.
+                pids = peers.cut(self._address, over)
+                self._counters[SUBSCRIBERS_CUT] += len(over)
+                told.append(slow(cut=True, last=head, pids=listed(pids)))
+        if self._slow.active:
+            announcement = self._slow.look(head, time.monotonic_ns())
+            if announcement is not None:
+                told.append(announcement)
+        return told
 
     def close(self) -> None:
         """Send what is held back, then close after at most 100 ms of sending what is queued."""

@@ -163,7 +163,7 @@ class Publisher:
         """Return when each key last had data, CLOCK_MONOTONIC ns."""
         return {key: topic.last_ns for key, topic in self._keyed.items()}
 
-    def look(self) -> Announcement | None:
+    def look(self) -> list[Announcement]:
         """
         Hear subscribers, bound their queues; return what there is to announce of them.
 

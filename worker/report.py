@@ -134,8 +134,7 @@ class Report:
         self._stamp_timer = self._loop.call_later(max(0.0, delay_s), self._stamp)
 
     def _drain(self) -> None:
-        announcement = self._publisher.look()
-        if announcement is not None:
+        for announcement in self._publisher.look():
             self.announce(announcement)
         self._drain_timer = self._loop.call_later(DRAIN_S, self._drain)
 

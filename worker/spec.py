@@ -260,7 +260,7 @@ class PublishSpec:
     """
     What goes out on the data endpoint and what is kept in shared memory.
 
-    ``sndhwm`` messages or about ``sndbytes``, whichever is less, wait for a slow subscriber.
+    ``sndhwm`` messages wait for a slow subscriber; with ``sndbytes`` unread its connection is cut.
     ``journal``: bytes of its ring, whole pages, 0 for none.
     """
 

@@ -281,6 +281,7 @@ def test_urls_that_cannot_be_dialled_are_refused(faults, url, words):
         ("[connection.restart]\nmax_delay = 0.01\n", "connection[0].restart.max_delay"),
         ("[connection.reconnect]\nreset_after = 1\n", "connection[0].reconnect.reset_after"),
         ("publish = { stats = { ring = 1000 } }\n", "connection[0].publish.stats.ring"),
+        ("publish = { sndbytes = '1KiB' }\n", "connection[0].publish.sndbytes"),
         ("publish = { journal = { size = '60KiB' } }\n", "connection[0].publish.journal.size"),
         ("publish = { journal = { size = '5GiB' } }\n", "connection[0].publish.journal.size"),
         ("publish = { key = 'a[' }\n", "connection[0].publish.key"),

@@ -66,8 +66,7 @@ class Bench:
 
     def look(self):
         """What the timer does; return what it would announce."""
-        announcement = self.publisher.look()
-        return [] if announcement is None else [announcement]
+        return self.publisher.look()
 
     def count(self, counter):
         return self.stats.counters[counter]
@@ -367,21 +366,28 @@ async def test_a_subscriber_that_stands_still_is_named_and_harms_nobody(bench):
 
 
 @on_loop
-async def test_the_memory_of_a_stalled_subscriber_is_bounded_in_bytes(bench):
+async def test_a_subscriber_that_leaves_too_many_bytes_unread_is_cut_and_may_come_back(bench):
     here = bench(sndbytes=8 << 20)
     here.open()
     sub = bench.sub(b"data.x\0", hwm=1)
     await until(lambda: here.sending)
     before = resident()
-    for turn in range(200):
-        here.say(turn + 1, turn + 1, bytes(1 << 20))
-        here.publisher.look()
-    assert resident() - before < 40 << 20, "200 MiB were sent"
-    assert here.count(Counter.QUEUES_FULL) >= 1
-    here.say(1, 20_000, bytes(100))
-    here.publisher.look()
-    assert here.publisher._outlet._hwm == 10_000, "small messages, as many as ever"
-    sub.close()
+    told = []
+    for number in range(1, 201):
+        here.say(number, number, bytes(1 << 20))
+        await asyncio.sleep(0.002)
+        told += here.look()
+    assert resident() - before < 60 << 20, "200 MiB were sent"
+    assert here.count(Counter.SUBSCRIBERS_CUT) == 1
+    assert here.count(Counter.QUEUES_FULL) == 0
+    (cut,) = told
+    assert (cut.kind, cut.detail["pids"]) == (EventKind.SLOW, [os.getpid()])
+    assert 8 < cut.detail["last"] < 60
+    await until(lambda: not here.sending)
+    await until(sub.read)
+    await until(lambda: sub.read() and here.sending)
+    here.say(1, 1, b"more")
+    await until(lambda: sub.read()[-1].payload == b"more1")
 
 
 def resident():
