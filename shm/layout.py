@@ -57,7 +57,7 @@ class Word(IntEnum):
     nanoseconds, 0 for never.
     """
 
-    SEQ = 0  # head sequence number, stored before the message is sent
+    SEQ = 0  # head sequence number; with a journal stored once a read, without before each send
     EPOCH = 1  # incarnation of the connection
     SUBSCRIBERS = 2  # prefixes subscribed at the data endpoint
 

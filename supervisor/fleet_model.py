@@ -123,7 +123,7 @@ class SocketTable(Table):
     busy_poll: int | None = Field(
         None, ge=1, le=BUSY_POLL_MAX, description="SO_BUSY_POLL: microseconds to poll the device."
     )
-    quickack: bool = Field(False, description="TCP_QUICKACK, again after every message.")
+    quickack: bool = Field(False, description="TCP_QUICKACK, again after every read.")
 
 
 class ProcessTable(Table):

@@ -1,69 +1,57 @@
-"""Cost of one message with websockets, from its bytes to the send of an XPUB, without a socket.
+"""Cost of one message behind picows' parser, from its frame to the send of an XPUB, no socket read.
 
     .venv/bin/python tests/bench/hot_path.py
 
-Shows what is ours and what the kernel's wake-ups cost besides (tests/bench/measure.py).
+Beside the least that can be written by hand (as tests/bench/peers/floor.py), in turns, in one
+thread: what is ours, without the kernel's wake-ups and ZeroMQ's thread (make bench ONLY=hot).
 """
 
+import contextlib
 import os
+import shutil
+import struct
 import tempfile
 import time
 from pathlib import Path
 
 import uvloop
-from websockets.utils import accept_key
+import zmq
+from picows import WSMsgType
+from picows.picows import _make_test_ws_frame as frame_of
 
 from shm.journal import Journal
 from shm.process import start_ticks
 from shm.stats import StatsWriter
 from supervisor.listener import listen
+from worker.picows_wire import PicowsWire
+from worker.placement import Placement
 from worker.runner import Runner
 from worker.spec import Assignment, ConnectionSpec
-from worker.websockets_wire import WebsocketsWire
 from worker.wire import Route
 
-MESSAGES = 200_000
+MESSAGES, ROUNDS = 100_000, 9
 PAYLOAD = b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","data":[' + b"x" * 311 + b"]}"
-FRAME = b"\x81\x7e" + len(PAYLOAD).to_bytes(2, "big") + PAYLOAD
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+HEADER = struct.Struct("<Qq").pack
+DONTWAIT = 1
 
 
-class Transport:
-    """What a wire needs of a transport that nothing leaves."""
+def by_hand(folder):
+    """Return the callback of a program by hand: one frame, nothing kept or counted."""
+    socket = zmq.Context().socket(zmq.XPUB)
+    socket.bind(f"ipc://{folder}/floor.sock")
+    send, seq = socket.send, 0
 
-    def is_closing(self):
-        return False
+    def on_frame(_ws, frame):
+        nonlocal seq
+        seq += 1
+        header = HEADER(seq, time.monotonic_ns())
+        send(b"floor\0" + header + frame.get_payload_as_bytes(), DONTWAIT)
 
-    def write(self, _data):
-        pass
-
-    def get_write_buffer_size(self):
-        return 0
-
-    def resume_reading(self):
-        pass
-
-    def get_extra_info(self, name):
-        return open(os.devnull) if name == "socket" else None
+    return on_frame
 
 
-def opened(connection, spec):
-    connection.wire = wire = WebsocketsWire(spec, Route(url=spec.url), connection)
-    wire.connection_made(Transport())
-    accept = accept_key(wire._engine.key).encode()
-    wire.data_received(SWITCHING + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
-    return wire
-
-
-def per_message_us(call, times, messages):
-    began = time.process_time()
-    for _ in range(times):
-        call()
-    return (time.process_time() - began) / messages * 1e6
-
-
-async def main():
-    folder = Path(tempfile.mkdtemp())
+def runner_in(folder):
+    """Return a worker's runner that has not dialled."""
     (folder / "data").mkdir()
     spec = ConnectionSpec(name="a", url="ws://127.0.0.1:1/", heartbeat=None)
     assignment = Assignment(
@@ -78,17 +66,39 @@ async def main():
     stats = StatsWriter.create(folder, "a", incarnation=1, ring_slots=1024)
     listener = listen(folder / "data" / "a.sock").detach()
     journal = Journal.take_over(folder, "a", size=spec.publish.journal, incarnation=1)
-    connection = Runner(assignment, stats, listener, journal)._connection
-    wire = opened(connection, spec)
-    batch = FRAME * 20
-    print(f"{len(PAYLOAD)} bytes, nobody subscribed, µs of CPU a message:")
-    for what, call, times in (
-        ("one a read", lambda: wire.data_received(FRAME), MESSAGES),
-        ("twenty a read", lambda: wire.data_received(batch), MESSAGES // 20),
-        ("behind the parser", lambda: connection.on_message(True, PAYLOAD, 1, 2), MESSAGES),
-    ):
-        best = min(per_message_us(call, times, MESSAGES) for _ in range(3))
-        print(f"  {what:<18} {best:.2f}")
+    return Runner(assignment, stats, listener, Placement(spec.process), journal)
+
+
+def per_message_ns(call, frame):
+    began = time.thread_time()
+    for _ in range(MESSAGES):
+        call(None, frame)
+    return (time.thread_time() - began) / MESSAGES * 1e9
+
+
+async def main():
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        runner = runner_in(folder)
+        outlet = runner._publisher._outlet
+        route = Route(url="ws://127.0.0.1:1/")
+        ours = PicowsWire(runner._spec, route, runner._connection)._listener.on_ws_frame
+        frame = frame_of(WSMsgType.TEXT, PAYLOAD, True, False)
+        contenders = (
+            ("by hand: picows + zmq", by_hand(folder), None),
+            ("feedwarden, nobody subscribed", ours, None),
+            ("feedwarden, sending", ours, outlet._raw_send),
+        )
+        found = {name: [] for name, _call, _send in contenders}
+        for _ in range(ROUNDS):
+            for name, call, send in contenders:
+                outlet.send_data = send
+                found[name].append(per_message_ns(call, frame))
+    floor = min(found[contenders[0][0]])
+    print(f"{len(PAYLOAD)} bytes, ns of CPU a message, least of {ROUNDS}:")
+    for name, times in found.items():
+        print(f"  {name:<30} {min(times):6.0f}  x{min(times) / floor:.2f}", flush=True)
     os._exit(0)
 
 
