@@ -58,6 +58,7 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
     """
     words, counters = stats.words, stats.counters
     seq = words[SEQ]
+    skipped = 0  # the latest number that the journal does not have
     is_first = True
     at = quick_end = position = quick_max = 0
     slots = 1
@@ -68,20 +69,26 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
 
     def show() -> None:
         words[SEQ] = seq
-        if journal is not None:
+        if (
+            journal is not None and seq != skipped
+        ):  # it leads to a record, or the journal is damaged
             journal.tell(seq)
 
     def keep(frame: bytes) -> None:
         """Keep a frame the long way: there is no room announced for it, or it is long."""
-        nonlocal at, quick_end, position
+        nonlocal at, quick_end, position, skipped
         if journal is None:
             words[SEQ] = seq
             return
         journal.at, journal.position = at, position
-        if not journal.append(seq, frame):
-            counters[FRAMES_SKIPPED] += 1
-            words[SEQ] = seq  # no record tells of it
+        is_kept = journal.append(seq, frame)
         at, quick_end, position = journal.at, journal.quick_end, journal.position
+        if not is_kept:
+            counters[FRAMES_SKIPPED] += 1
+            words[SEQ] = skipped = seq  # no record tells of it
+            # The next one comes this way, too, and tells its number: a successor looks for the
+            # newest record number by number, and would stop here.
+            quick_end = at
 
     def overflow(frame: bytes) -> None:
         show()

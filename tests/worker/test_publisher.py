@@ -266,6 +266,33 @@ async def test_numbers_go_on_from_whichever_says_more(bench):
 
 
 @on_loop
+async def test_a_kill_after_a_frame_too_long_for_the_journal_gives_no_number_out_twice(bench):
+    here = bench()
+    here.open()
+    here.say(1, 3)
+    for payload in (b"4", bytes(RING), b"6", b"7"):  # killed within their read
+        here.publisher.data(payload, False, 1, 1)
+    here.close()
+    successor = bench(2)
+    successor.open(here.listener)
+    assert successor.stats.words[Word.SEQ] == 7
+    assert [seq for seq, _ in kept(here)] == [1, 2, 3, 4, 6, 7]
+
+
+@on_loop
+async def test_a_journal_goes_on_after_a_read_that_ended_with_a_frame_too_long_for_it(bench):
+    here = bench()
+    here.open()
+    here.say(1, 3)
+    here.say(4, 4, bytes(RING))
+    here.close()
+    successor = bench(2)
+    successor.open(here.listener)
+    successor.say(5, 5)
+    assert [seq for seq, _ in kept(here)] == [1, 2, 3, 5]
+
+
+@on_loop
 async def test_without_a_journal_the_head_is_shown_before_each_send(bench):
     here = bench(journal=0)
     here.open()
