@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 # Most tests wait for something: three at a time keep two cores busy.
 SPREAD := -n 3 --dist loadfile
+# Tests with real processes: what fails in company is tried again alone, and told.
+TWICE := $(BIN)/python tests/support/second_look.py
 QUIETLY := install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -42,11 +44,12 @@ contracts: $(VENV)/.test
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	$(BIN)/pytest tests --ignore tests/system -q $(SPREAD)
-	TEST_ENGINE=websockets $(BIN)/pytest tests/conformance -q $(SPREAD)
+	$(BIN)/pytest tests --ignore tests/system --ignore tests/conformance -q $(SPREAD)
+	$(TWICE) tests/conformance -q $(SPREAD)
+	TEST_ENGINE=websockets $(TWICE) tests/conformance -q $(SPREAD)
 
 system: $(VENV)/.test
-	$(BIN)/pytest tests/system -q $(SPREAD)
+	$(TWICE) tests/system -q $(SPREAD)
 
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
