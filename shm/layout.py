@@ -38,6 +38,7 @@ HEADER_FIELDS = (
     "name",
 )
 HEADER_BYTES = PAGE
+FLAG_KEEP = 2  # of a fleet's table: workers that lose its writer go on
 FLAG_MEMBARRIER = 1  # the writer registered for membarrier(2), so readers can order its stores
 
 

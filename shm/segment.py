@@ -13,7 +13,7 @@ import mmap
 import os
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shm.errors import (
@@ -90,6 +90,11 @@ class Segment:
 
         """
         os.posix_fallocate(self._descriptor, 0, self.header.total_bytes)
+        _write_header(self)
+
+    def set_flags(self, flags: int) -> None:
+        """Change the flags of a segment of ours."""
+        self.header = replace(self.header, flags=flags)
         _write_header(self)
 
     def locked(self) -> bool:

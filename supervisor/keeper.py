@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from shm.process import start_ticks
 from supervisor.errors import FleetError
 from supervisor.household import Household, describe
 from supervisor.liveness import Liveness, Verdict
@@ -78,6 +79,7 @@ class Keeper:
         self.life = WorkerLife(spec)
         self.liveness = Liveness(spec.hang)
         self.pid = 0
+        self._ticks = 0  # start ticks of the process
         self._household = household
         self._write_slot = write_slot
         self._loop = asyncio.get_running_loop()
@@ -98,7 +100,8 @@ class Keeper:
     def handle(self, event: Event, now_ns: int | None = None) -> None:
         """Feed one fact to the life and perform what it requests, in order."""
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
-        for action in self.life.handle(now_ns, event):
+        actions = self.life.handle(now_ns, event)
+        for action in actions:
             match action:
                 case Spawn():
                     self._spawn()
@@ -107,7 +110,15 @@ class Keeper:
                 case Announce(announcement):
                     self._announce(announcement)
         self._arm()
-        self.save()
+        # Time passes four times a second, and nearly always nothing comes of it.
+        slot = self._slot
+        if (
+            actions
+            or not isinstance(event, Tick)
+            or slot is None
+            or (slot.crash_loop != self.life.crash_loop)
+        ):
+            self.save()
 
     def _arm(self) -> None:
         deadline_ns = self.life.deadline_ns
@@ -192,6 +203,7 @@ class Keeper:
     def spawned(self, pid: int, pidfd: int) -> None:
         """The zygote forked our process; the keeper owns ``pidfd`` from here."""
         self.pid, self._pidfd, self._asked_ns = pid, pidfd, None
+        self._ticks = start_ticks(pid)
         self._loop.add_reader(pidfd, self._dead)
         self.handle(Spawned())
         for name in self._waiting_signals:
@@ -246,7 +258,7 @@ class Keeper:
         self._pidfd = -1
         self.relay()  # its last words come before its death
         self.handle(Exited(code, signal_name, random.random()))
-        self.pid = 0
+        self.pid = self._ticks = 0
         self.save()
 
     # The worker's shared memory --------------------------------------------------------------
@@ -316,6 +328,7 @@ class Keeper:
             name=self.spec.name,
             exchange=self.spec.exchange,
             pid=self.pid,
+            start_ticks=self._ticks,
             incarnation=self.incarnation,
             state=life.state,
             wanted=life.wanted,
@@ -324,6 +337,7 @@ class Keeper:
             restarts=life.restarts,
             next_attempt_ns=life.deadline_ns or 0 if life.state is State.BACKOFF else 0,
             last_exit=self._exit,
+            life=life.remembered(),
         )
         if slot != self._slot:
             self._slot = slot

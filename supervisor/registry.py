@@ -8,17 +8,18 @@ and makes the version even again; a reader takes a copy made between two equal, 
 import contextlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from shm import segment
 from shm.errors import SegmentError, SegmentTruncated
-from shm.layout import HEADER_BYTES, SegmentKind, layout_hash
+from shm.layout import FLAG_KEEP, HEADER_BYTES, SegmentKind, layout_hash
 from shm.ordering import order_point, register_writer
 from shm.process import start_ticks
-from supervisor.restart import State
-from worker.announcement import Announcement, EventKind
+from supervisor.slot import RECORD, ExitRecord, Slot, pack, unpack
+
+__all__ = ["FILE_NAME", "ExitRecord", "Former", "Registry", "RegistryView", "Slot", "SlotWriter"]
 
 FILE_NAME = "registry"
 
@@ -28,107 +29,30 @@ RUNTIME_DIR = struct.Struct("<256s")
 RUNTIME_DIR_OFFSET = HEADER_BYTES + 64
 SLOTS_OFFSET = HEADER_BYTES + 4096
 
-# A slot: its version word, then the record. Texts are padded with NUL.
-RECORD = struct.Struct("<48s32sQQQqqBBBx24s16s")
-SLOT_BYTES = 256
+# A slot: its version word, then the record. Its last word is stored by itself: up to which event
+# of the worker the supervisor has heard.
+SLOT_BYTES = 1024
 VERSION_BYTES = 8
-assert VERSION_BYTES + RECORD.size <= SLOT_BYTES
+EVENTS_OFFSET = SLOT_BYTES - VERSION_BYTES
+assert VERSION_BYTES + RECORD.size <= EVENTS_OFFSET
 LAYOUT_HASH = layout_hash(
-    RUNTIME_DIR.format, RUNTIME_DIR_OFFSET, SLOTS_OFFSET, RECORD.format, SLOT_BYTES
+    RUNTIME_DIR.format, RUNTIME_DIR_OFFSET, SLOTS_OFFSET, RECORD.format, SLOT_BYTES, EVENTS_OFFSET
 )
 READ_ATTEMPTS = 1000
+LOCK_NS = 1_000_000_000  # a killed owner lets go of its files one after the other
 
 
 @dataclass(frozen=True, slots=True)
-class ExitRecord:
-    """The last death of a worker. ``wall_ns`` is CLOCK_REALTIME."""
+class Former:
+    """A slot as an earlier supervisor left it. ``heard``: the last event it had read."""
 
-    announcement: Announcement
-    wall_ns: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """
-    One connection as the supervisor sees it.
-
-    ``pid`` is 0 without a process, ``next_attempt_ns`` (CLOCK_MONOTONIC) 0 without a plan.
-    """
-
-    name: str
-    exchange: str
-    pid: int
-    incarnation: int
-    state: State
-    wanted: bool
-    hung: bool
-    crash_loop: bool
-    restarts: int
-    next_attempt_ns: int
-    last_exit: ExitRecord | None
-
-
-def pack(slot: Slot) -> bytes:
-    """Return the record of a slot."""
-    cause, code, signal, has_code, wall_ns = b"", 0, b"", False, 0
-    if slot.last_exit is not None:
-        said = slot.last_exit.announcement
-        cause, wall_ns = said.cause.encode(), slot.last_exit.wall_ns
-        has_code = "code" in said.detail
-        code = said.detail.get("code", 0)
-        signal = said.detail.get("signal", "").encode()
-    flags = slot.wanted | slot.hung << 1 | slot.crash_loop << 2 | has_code << 3
-    return RECORD.pack(
-        slot.name.encode(),
-        slot.exchange.encode(),
-        slot.pid,
-        slot.incarnation,
-        slot.restarts,
-        slot.next_attempt_ns,
-        wall_ns,
-        slot.state.value,
-        flags,
-        code & 0xFF,
-        cause,
-        signal,
-    )
-
-
-def unpack(record: bytes) -> Slot:
-    """Return the slot of a record."""
-    (name, exchange, pid, incarnation, restarts, next_attempt_ns, wall_ns, state, flags, code,
-     cause, signal) = RECORD.unpack(record)  # fmt: skip
-    last_exit = None
-    if wall_ns:
-        detail: dict[str, object] = {}
-        if flags & 8:
-            detail["code"] = code
-        if signal.rstrip(b"\0"):
-            detail["signal"] = _text(signal)
-        said = Announcement(kind=EventKind.EXIT, cause=_text(cause), detail=detail)
-        last_exit = ExitRecord(said, wall_ns)
-    return Slot(
-        name=_text(name),
-        exchange=_text(exchange),
-        pid=pid,
-        incarnation=incarnation,
-        state=State(state),
-        wanted=bool(flags & 1),
-        hung=bool(flags & 2),
-        crash_loop=bool(flags & 4),
-        restarts=restarts,
-        next_attempt_ns=next_attempt_ns,
-        last_exit=last_exit,
-    )
+    slot: Slot
+    heard: int
 
 
 def _words_end(whole: memoryview) -> int:
     """Return where the last whole word ends: a cast refuses anything else."""
     return len(whole) // VERSION_BYTES * VERSION_BYTES
-
-
-def _text(field: bytes) -> str:
-    return field.rstrip(b"\0").decode("utf-8", "replace")
 
 
 class Registry:
@@ -145,28 +69,49 @@ class Registry:
         self._memory = owned.memory
         self.epoch = owned.header.incarnation
         self._packed: dict[int, bytes] = {}  # every slot as last stored
+        self._heard: dict[int, int] = {}
         whole = memoryview(owned.memory)
         self._words = whole[HEADER_BYTES : HEADER_BYTES + 64].cast("q")
         self._versions = whole[SLOTS_OFFSET : _words_end(whole)].cast("q")
         whole.release()
 
     @classmethod
-    def create(cls, shm_dir: Path, fleet: str, runtime_dir: Path, names: list[str]) -> "Registry":
+    def create(
+        cls,
+        shm_dir: Path,
+        fleet: str,
+        runtime_dir: Path,
+        names: list[str],
+        *,
+        former: Mapping[str, Former] | None = None,
+        after: int = 0,
+        keep: bool = False,
+    ) -> "Registry":
         """
         Put a fresh table in the place of an earlier supervisor's.
 
+        Args:
+            shm_dir: The fleet's directory.
+            fleet: Its name.
+            runtime_dir: Where its sockets are.
+            names: The connections, a slot each, in order.
+            former: Slots to begin with, by name: they are there as soon as the table is.
+            after: The epoch is later than this, and than that of the table that is replaced.
+            keep: What workers do that lose us (``shm.layout.FLAG_KEEP``).
+
         Raises:
             SegmentForeign: If the path holds something that is not ours.
+            SegmentLocked: If its owner lives.
             SegmentSpace: If the file system is too full.
 
         """
         path = shm_dir / FILE_NAME
-        held = segment.lock_predecessor(path, 0)
-        epoch = 1
+        held = segment.lock_predecessor(path, LOCK_NS)
+        epoch = after + 1
         if held is not None:
             os.close(held)  # the fleet's lock, which we hold, keeps everybody else away
-            with contextlib.suppress(SegmentError), RegistryView.open(shm_dir) as former:
-                epoch = former.epoch + 1
+            with contextlib.suppress(SegmentError), RegistryView.open(shm_dir) as view:
+                epoch = max(epoch, view.epoch + 1)
         total = SLOTS_OFFSET + SLOT_BYTES * len(names)
         owned, temporary = segment.create(
             path,
@@ -175,11 +120,16 @@ class Registry:
             LAYOUT_HASH,
             name=fleet,
             incarnation=epoch,
-            flags=register_writer(),
+            flags=register_writer() | keep * FLAG_KEEP,
         )
         registry = cls(owned)
-        registry._describe(runtime_dir, names)
         try:
+            registry._describe(runtime_dir, names)
+            for index, name in enumerate(names):
+                if former and name in former:
+                    writer = registry.slot_writer(index)
+                    writer(former[name].slot)
+                    writer.heard(former[name].heard)
             segment.publish(owned, temporary)
         except BaseException:
             registry.close()
@@ -199,6 +149,8 @@ class Registry:
         self._describe(*self._described)
         for index, packed in self._packed.items():
             self._store(index, packed)
+        for index, seq in self._heard.items():
+            self._store_heard(index, seq)
 
     def _describe(self, runtime_dir: Path, names: list[str]) -> None:
         self._described = runtime_dir, names
@@ -209,15 +161,29 @@ class Registry:
         packed = RUNTIME_DIR.pack(os.fsencode(runtime_dir))
         self._memory[RUNTIME_DIR_OFFSET : RUNTIME_DIR_OFFSET + RUNTIME_DIR.size] = packed
 
-    def slot_writer(self, index: int) -> Callable[[Slot], None]:
-        """Return the function that stores slot ``index``."""
+    def slot_writer(self, index: int) -> "SlotWriter":
+        """Return what stores slot ``index``."""
+        return SlotWriter(self, index)
 
-        def write(slot: Slot) -> None:
-            self._mend()
-            self._packed[index] = packed = pack(slot)
-            self._store(index, packed)
+    def store(self, index: int, slot: Slot) -> None:
+        """Store a slot whole."""
+        self._mend()
+        self._packed[index] = packed = pack(slot)
+        self._store(index, packed)
 
-        return write
+    def store_heard(self, index: int, seq: int) -> None:
+        """Store up to which event of the worker of a slot has been read."""
+        self._mend()
+        self._heard[index] = seq
+        self._store_heard(index, seq)
+
+    def _store_heard(self, index: int, seq: int) -> None:
+        self._versions[(index * SLOT_BYTES + EVENTS_OFFSET) // VERSION_BYTES] = seq
+
+    def let_live(self) -> None:
+        """Have the workers live on when we end, whatever was configured."""
+        self._mend()
+        self._segment.set_flags(self._segment.header.flags | FLAG_KEEP)
 
     def _store(self, index: int, packed: bytes) -> None:
         version_index = index * SLOT_BYTES // VERSION_BYTES
@@ -239,6 +205,21 @@ class Registry:
         self._segment.close()
 
 
+class SlotWriter:
+    """Stores one slot of a table."""
+
+    def __init__(self, registry: Registry, index: int) -> None:
+        self._registry, self._index = registry, index
+
+    def __call__(self, slot: Slot) -> None:
+        """Store what the supervisor knows of the connection."""
+        self._registry.store(self._index, slot)
+
+    def heard(self, seq: int) -> None:
+        """Store up to which event of the worker has been read."""
+        self._registry.store_heard(self._index, seq)
+
+
 class RegistryView:
     """A read-only look at a fleet's table; a context manager."""
 
@@ -246,6 +227,7 @@ class RegistryView:
         self._segment = mapped
         self.fleet = mapped.header.name
         self.epoch = mapped.header.incarnation
+        self.boot_id = mapped.header.boot_id
         whole = memoryview(mapped.memory)
         self._words = whole[HEADER_BYTES : HEADER_BYTES + 64].cast("q")
         self._versions = whole[SLOTS_OFFSET : _words_end(whole)].cast("q")
@@ -292,6 +274,17 @@ class RegistryView:
         """Return every slot that was ever written, each whole."""
         found = (self._slot(index) for index in range(self._words[WORD_SLOTS]))
         return [slot for slot in found if slot is not None]
+
+    def former(self) -> dict[str, Former]:
+        """Return what a successor goes on with, by name; slots of garbage are left out."""
+        found = {}
+        for index in range(self._words[WORD_SLOTS]):
+            with contextlib.suppress(ValueError, IndexError, OverflowError, struct.error):
+                slot = self._slot(index)
+                if slot is not None:
+                    heard = self._versions[(index * SLOT_BYTES + EVENTS_OFFSET) // VERSION_BYTES]
+                    found[slot.name] = Former(slot, heard)
+        return found
 
     def _slot(self, index: int) -> Slot | None:
         version_index = index * SLOT_BYTES // VERSION_BYTES

@@ -17,6 +17,7 @@ from supervisor.restart_facts import (
     Hung,
     KillWanted,
     Ready,
+    Remembered,
     RestartWanted,
     Signal,
     Spawn,
@@ -93,6 +94,7 @@ class WorkerLife:
 
     Attributes:
         restarts: Unexpected deaths that were replaced.
+        stop_cause: Why nothing is wanted, "" if it is or never was: operator, shutdown.
         last_exit: Cause, code and signal of the last death, or ``None``.
 
     """
@@ -103,6 +105,7 @@ class WorkerLife:
         self.wanted = False
         self.crash_loop = False
         self.restarts = 0
+        self.stop_cause = ""
         self.last_exit: Announcement | None = None
         self.deadline_ns: int | None = None
         self._replace = False  # a fresh process is wanted as soon as this one is gone
@@ -113,6 +116,40 @@ class WorkerLife:
         self._deaths: deque[int] = deque()
         self._up_since_ns: int | None = None
         self._longest_up_ns = -1
+
+    def remembered(self) -> Remembered:
+        """Return what a life in another process needs to go on where this one stands."""
+        return Remembered(
+            stop_cause=self.stop_cause,
+            replace=self._replace,
+            kill_cause=self._kill_cause,
+            operator_signal=self._operator_signal,
+            killed=self._killed,
+            attempt=self._attempt,
+            deaths=tuple(self._deaths),
+            up_since_ns=self._up_since_ns,
+            longest_up_ns=self._longest_up_ns,
+            deadline_ns=self.deadline_ns,
+        )
+
+    def recall(self, state: State, remembered: Remembered) -> None:
+        """
+        Go on where a life of another process stood, in the same boot of the machine.
+
+        To be called before any fact; what everybody may read (``wanted``, ``crash_loop``,
+        ``restarts``, ``last_exit``) is set by the caller. Deadlines count as they were.
+        """
+        self.state = state
+        self.stop_cause = remembered.stop_cause
+        self._replace = remembered.replace
+        self._kill_cause = remembered.kill_cause
+        self._operator_signal = remembered.operator_signal
+        self._killed = remembered.killed
+        self._attempt = remembered.attempt
+        self._deaths.extend(remembered.deaths)
+        self._up_since_ns = remembered.up_since_ns
+        self._longest_up_ns = remembered.longest_up_ns
+        self.deadline_ns = remembered.deadline_ns
 
     def handle(self, now_ns: int, event: Event) -> tuple[Action, ...]:
         """
@@ -161,7 +198,7 @@ class WorkerLife:
     def _start(self, now_ns: int) -> tuple[Action, ...]:
         if self.wanted and self.state not in (State.FAILED, State.BACKOFF):
             return ()
-        self.wanted = True
+        self.wanted, self.stop_cause = True, ""
         if self.state in NO_PROCESS:
             self._forgive()
             return self._spawn(now_ns)
@@ -170,6 +207,8 @@ class WorkerLife:
 
     def _stop(self, now_ns: int, cause: str) -> tuple[Action, ...]:
         was_wanted, self.wanted = self.wanted, False
+        # What an operator stopped stays his through the end of the fleet.
+        self.stop_cause = cause if was_wanted else self.stop_cause or cause
         self._replace = False
         say = (_say(EventKind.STOP, cause),) if was_wanted else ()
         if self.state in NO_PROCESS:
@@ -180,7 +219,7 @@ class WorkerLife:
         return say
 
     def _restart(self, now_ns: int) -> tuple[Action, ...]:
-        self.wanted = True
+        self.wanted, self.stop_cause = True, ""
         self._forgive()
         if self.state in NO_PROCESS:
             return (_say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))

@@ -102,6 +102,30 @@ Event = (
 )
 
 
+# Over the supervisor's death -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """
+    What a successor must know of a life besides what everybody may read of it.
+
+    The fields are those of ``restart.WorkerLife``, times of CLOCK_MONOTONIC. Every one has a
+    default, so that a program with one field more reads what one without it has written.
+    """
+
+    stop_cause: str = ""
+    replace: bool = False
+    kill_cause: str = ""
+    operator_signal: str = ""
+    killed: bool = False
+    attempt: int = 0
+    deaths: tuple[int, ...] = ()
+    up_since_ns: int | None = None
+    longest_up_ns: int = -1
+    deadline_ns: int | None = None
+
+
 # Requests ------------------------------------------------------------------------------------
 
 

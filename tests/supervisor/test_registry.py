@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from shm.errors import SegmentForeign, SegmentTruncated
-from supervisor.registry import WORD_SLOTS, ExitRecord, Registry, RegistryView, Slot, pack, unpack
+from supervisor.registry import WORD_SLOTS, Registry, RegistryView
 from supervisor.restart import State
+from supervisor.slot import ExitRecord, Slot, pack, unpack
 from worker.announcement import Announcement, Cause, EventKind
 
 
@@ -66,6 +67,37 @@ def test_a_writer_that_died_within_its_first_store_left_no_slot(tmp_path):
         registry.slot_writer(0)(slot())
         registry._versions[0] += 1
         assert view.slots() == [slot()], "a later one is told as it stands"
+    registry.close()
+
+
+def test_a_successor_begins_with_what_stood_there(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path, ["a", "b"])
+    registry.slot_writer(0)(slot(name="a", restarts=4))
+    registry.slot_writer(0).heard(77)
+    registry.slot_writer(1)(slot(name="b"))
+    registry.close()
+    with RegistryView.open(tmp_path) as view:
+        former = view.former()
+    assert (former["a"].slot.restarts, former["a"].heard) == (4, 77)
+    registry = Registry.create(tmp_path, "f", tmp_path, ["c", "a"], former=former, after=9)
+    with RegistryView.open(tmp_path) as view:
+        assert view.epoch == 10
+        assert [seen.name for seen in view.slots()] == ["a"], "c was never written, b is no more"
+        assert view.former()["a"] == former["a"]
+    registry.close()
+
+
+def test_a_slot_of_garbage_is_no_successors(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path, ["a", "b"])
+    for index, name in enumerate("ab"):
+        registry.slot_writer(index)(slot(name=name))
+    data = (tmp_path / "registry").read_bytes()
+    state = data.rindex(slot().state.value.to_bytes(1, "little") + b"\x01", 0, len(data))
+    with (tmp_path / "registry").open("r+b") as file:
+        file.seek(state)
+        file.write(b"\xff")
+    with RegistryView.open(tmp_path) as view:
+        assert list(view.former()) == ["a"]
     registry.close()
 
 

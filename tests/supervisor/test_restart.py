@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from process_facts import FACTS
 
 from supervisor.restart import ABORT_GRACE_NS, NO_PROCESS, TRANSITIONS, State, WorkerLife
 from supervisor.restart_facts import (
@@ -243,19 +244,6 @@ def test_a_refused_fork_is_retried():
 def test_every_state_is_in_the_table_and_every_state_is_left():
     assert set(TRANSITIONS) == set(State)
     assert all(TRANSITIONS.values())
-
-
-FACTS = st.one_of(
-    st.sampled_from([StartWanted(), StopWanted(), RestartWanted(), KillWanted("SIGKILL")]),
-    st.sampled_from([Ready(), Up(), Down(), Hung(6 * SECOND_NS), Tick()]),
-    st.builds(
-        Exited,
-        st.sampled_from([0, 1, 69, 70, 75, 77, 78]),
-        st.none(),
-        st.floats(0, 1, exclude_max=True),
-    ),
-    st.just(SpawnFailed("EAGAIN")),
-)
 
 
 @given(st.lists(st.tuples(st.integers(0, 40 * SECOND_NS), FACTS), max_size=60))
