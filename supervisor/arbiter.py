@@ -34,6 +34,7 @@ from supervisor.quiet_logging import say
 from supervisor.registry import Registry
 from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import KillWanted, StartWanted, StopWanted
+from supervisor.roster import Roster
 from supervisor.scanner import Scanner
 from supervisor.stop_signals import StopSignals
 from worker.announcement import Announcement, Cause, EventKind, Origin
@@ -84,6 +85,7 @@ class Arbiter:
         self._scanner = Scanner(self._keepers, self._stalled)
         self._leftovers = Leftovers(premises.shm_dir, premises.former_helpers, time.monotonic_ns())
         self._bus: Bus | None = None
+        self._roster: Roster | None = None
         self._kill_asked = False
         self._signals_seen = 0
         self._news = asyncio.Event()  # for who waits for the end
@@ -171,7 +173,10 @@ class Arbiter:
             self._read(stack, gate.fileno(), gate.look)
         wake = stack.enter_context(listen(premises.wake_socket, socket.SOCK_DGRAM))
         self._read(stack, wake.fileno(), lambda: self._woken(wake))
-        self._admit_connections(stack, self._bus)
+        household = self._household(self._bus)
+        self._roster = Roster(self._keepers, premises, self._forks, self._registry, household)
+        stack.callback(self._roster.close)
+        self._roster.admit(self._fleet.connections)
         self._scan_timer = self._loop.call_later(SCAN_NS / 1e9, self._scan)
         stack.callback(self._stop_scanning)
 
@@ -181,9 +186,9 @@ class Arbiter:
         self._loop.add_reader(descriptor, on_read)
         stack.callback(self._loop.remove_reader, descriptor)
 
-    def _admit_connections(self, stack: contextlib.ExitStack, events: Bus) -> None:
+    def _household(self, events: Bus) -> Household:
         pid = os.getpid()
-        household = Household(
+        return Household(
             fleet=self._fleet.name,
             runtime_dir=self._premises.runtime_dir,
             shm_dir=self._premises.shm_dir,
@@ -192,10 +197,6 @@ class Arbiter:
             events=events,
             spawn=self._forks.spawn,
         )
-        for index, connection in enumerate(self._fleet.connections):
-            keeper = Keeper(connection, household, self._registry.slot_writer(index))
-            self._keepers[connection.name] = keeper
-            stack.callback(keeper.close)
 
     # Scanning --------------------------------------------------------------------------------
 
@@ -270,7 +271,8 @@ class Arbiter:
             await self._zygote.end(ZYGOTE_END_S)
 
     async def _wind_down(self) -> None:
-        patience_s = max(c.stop_timeout_ns for c in self._fleet.connections) / 1e9 + END_S
+        longest_ns = max((k.spec.stop_timeout_ns for k in self._keepers.values()), default=0)
+        patience_s = longest_ns / 1e9 + END_S
         if not self._kill_asked:
             self._end_by = self._loop.time() + patience_s
         for name, keeper in self._keepers.items():
@@ -298,5 +300,7 @@ class Arbiter:
         ]
 
     def _note_rest(self) -> None:
+        if self._roster is not None:
+            self._roster.settle()
         if self._stop_asked.is_set() and not self._still_up():
             self._news.set()

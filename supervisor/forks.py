@@ -16,7 +16,7 @@ from supervisor.keeper import Keeper
 from supervisor.leftovers import kill_strays
 from supervisor.premises import Premises
 from supervisor.zygote_client import ZygoteClient
-from supervisor.zygote_link import Listen, SpawnWorker, WorkerExited, WorkerSpawned
+from supervisor.zygote_link import Listen, SpawnWorker, Unlisten, WorkerExited, WorkerSpawned
 
 log = logging.getLogger("supervisor.forks")
 
@@ -66,9 +66,10 @@ class Forks:
 
     def _spawned(self, report: WorkerSpawned, pidfd: int) -> None:
         self._answered_ns = time.monotonic_ns()
-        keeper = self._keepers[report.name]
+        keeper = self._keepers.get(report.name)
         if not report.pid:
-            keeper.spawn_failed(report.error)
+            if keeper is not None:
+                keeper.spawn_failed(report.error)
             return
         try:
             # It may have got lost on the way, for want of a descriptor.
@@ -76,9 +77,10 @@ class Forks:
         except OSError as error:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(report.pid, signal.SIGKILL)
-            keeper.spawn_failed(f"pidfd_open: {error.strerror}")
+            if keeper is not None:
+                keeper.spawn_failed(f"pidfd_open: {error.strerror}")
             return
-        if keeper.spawning and report.incarnation == keeper.incarnation:
+        if keeper is not None and keeper.spawning and report.incarnation == keeper.incarnation:
             keeper.spawned(report.pid, pidfd)
             return
         with contextlib.suppress(ProcessLookupError):  # nobody waits for it any more
@@ -101,6 +103,12 @@ class Forks:
         """Have the data endpoint of a connection bound."""
         await self.zygote.listen(name, self._premises.data_socket(name))
         self._listened.add(name)
+
+    def unlisten(self, name: str) -> None:
+        """Have the data endpoint of a connection that is gone closed; its path is left."""
+        self._listened.discard(name)
+        with contextlib.suppress(ZygoteError):  # none runs, so nothing listens
+            self.zygote.request(Unlisten(name))
 
     def start(self) -> None:
         """

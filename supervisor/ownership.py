@@ -77,10 +77,10 @@ def check_socket(path: Path, kind: int, ours: Collection[int] = ()) -> None:
         raise RuntimeDirectoryRefused(path, f"{who} listens there", MOVE)
 
 
-def remove_socket(path: Path, kind: int) -> None:
-    """Remove a socket on which nobody listens; leave anything else."""
+def remove_socket(path: Path, kind: int, ours: Collection[int] = ()) -> None:
+    """Remove a socket on which nobody listens, or only these processes; leave anything else."""
     try:
-        check_socket(path, kind)
+        check_socket(path, kind, ours)
         path.unlink(missing_ok=True)
     except (RuntimeDirectoryRefused, OSError):
         return

@@ -9,6 +9,7 @@ known to be: what stands in the way and is not ours is refused before anything i
 import contextlib
 import re
 import socket
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -65,7 +66,7 @@ class Premises:
         self.fleet = fleet.name
         self.runtime_dir = fleet.runtime_dir
         self.shm_dir = fleet_directory(fleet.name)
-        self._names = tuple(connection.name for connection in fleet.connections)
+        self._names = [connection.name for connection in fleet.connections]
         self._journaled = {c.name for c in fleet.connections if c.publish.journal}
         self._stack = contextlib.ExitStack()
         self._helpers: list[tuple[int, int]] = []
@@ -104,9 +105,12 @@ class Premises:
         self._helpers = self._lock.former_pairs("zygotes")
         ours = {pid for pid, _ticks in self._helpers}
         former_pid = self._lock.former.get("pid")
-        self._refuse_foreign(ours | ({former_pid} if isinstance(former_pid, int) else set()))
+        ours |= {former_pid} if isinstance(former_pid, int) else set()
+        self._refuse_foreign(ours)
+        self._refuse_foreign_of(self._names, ours)
         self._former_helpers = list(self._helpers)
-        self._lock.note(names=names, zygotes=self._helpers)
+        self._noted = list(names)
+        self._lock.note(names=self._noted, zygotes=self._helpers)
         # From here on everything below these names is ours, of this life or the one before.
         data = self.runtime_dir / DATA
         data_ours = self._lock.former.get("data_created") is True or not data.exists()
@@ -114,26 +118,21 @@ class Premises:
         data.mkdir(mode=0o700, exist_ok=True)
         if data_ours:
             self._stack.callback(_remove_directory, data)
-        self._stack.callback(self._clear_runtime, names)
+        self._stack.callback(self._clear_runtime)
         self._stack.callback(self._clear_shm)
         self._sweep(former_names)
 
     def _refuse_foreign(self, ours: set[int]) -> None:
         """Raise for anything that stands where something of ours must be and is not ours."""
-        for path in (
-            self.shm_dir / REGISTRY_FILE,
-            *(stats_path(self.shm_dir, name) for name in self._names),
-            *(journal_path(self.shm_dir, name) for name in self._names),
-        ):
-            try:
-                check_ours(path)
-            except SegmentError as error:
-                why = error.why.removesuffix("; move it away")
-                raise RuntimeDirectoryRefused(path, why, "move it away") from error
+        _refuse_unless_ours(self.shm_dir / REGISTRY_FILE)
         ownership.check_private_directory(self.runtime_dir / DATA)
         for name, kind in KINDS.items():
             ownership.check_socket(self.runtime_dir / name, kind, ours)
-        for name in self._names:
+
+    def _refuse_foreign_of(self, names: Iterable[str], ours: Collection[int]) -> None:
+        for name in names:
+            _refuse_unless_ours(stats_path(self.shm_dir, name))
+            _refuse_unless_ours(journal_path(self.shm_dir, name))
             ownership.check_socket(self.data_socket(name), socket.SOCK_STREAM, ours)
             ownership.check_stack(stack_file(self.runtime_dir, name))
 
@@ -163,6 +162,51 @@ class Premises:
     def data_socket(self, name: str) -> Path:
         """The data endpoint of a connection."""
         return data_socket(self.runtime_dir, name)
+
+    # Connections that come and go --------------------------------------------------------------
+
+    def check(self, names: Iterable[str]) -> None:
+        """
+        Look whether connections could be admitted; changes nothing.
+
+        Raises:
+            RuntimeDirectoryRefused: If something that is not ours is where theirs must be.
+
+        """
+        self._refuse_foreign_of(names, self._helper_pids())
+
+    def admit(self, connections: Sequence[ConnectionSpec]) -> None:
+        """
+        Make room for more connections, and write them down for the next life.
+
+        Raises:
+            RuntimeDirectoryRefused: As ``check``; then nobody is admitted.
+
+        """
+        names = [connection.name for connection in connections]
+        self.check(names)
+        self._noted = list(dict.fromkeys((*self._noted, *names)))
+        self._note_names()
+        self._names += [name for name in names if name not in self._names]
+
+    def dismiss(self, name: str) -> None:
+        """Remove what a connection has left that has no process and will have none."""
+        self._names.remove(name)
+        _remove_spec(spec_file(self.shm_dir, name))
+        _remove_tuning(tuning_file(self.shm_dir, name))
+        _remove_segment(stats_path(self.shm_dir, name))
+        _remove_segment(journal_path(self.shm_dir, name))
+        ownership.remove_stack(stack_file(self.runtime_dir, name))
+        ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM, self._helper_pids())
+        self._noted.remove(name)
+        self._note_names()
+
+    def _note_names(self) -> None:
+        with contextlib.suppress(OSError):  # a full file system: the next life sweeps less
+            self._lock.note(names=self._noted)
+
+    def _helper_pids(self) -> set[int]:
+        return {pid for pid, _ticks in self._helpers}
 
     # Helpers of this life and the one before ---------------------------------------------------
 
@@ -213,12 +257,20 @@ class Premises:
             if UNFINISHED.fullmatch(path.name):
                 _remove_segment(path, finished=False)
 
-    def _clear_runtime(self, names: tuple[str, ...]) -> None:
+    def _clear_runtime(self) -> None:
         for name, kind in KINDS.items():
             ownership.remove_socket(self.runtime_dir / name, kind)
-        for name in names:
+        for name in self._noted:
             ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM)
             ownership.remove_stack(stack_file(self.runtime_dir, name))
+
+
+def _refuse_unless_ours(segment: Path) -> None:
+    try:
+        check_ours(segment)
+    except SegmentError as error:
+        why = error.why.removesuffix("; move it away")
+        raise RuntimeDirectoryRefused(segment, why, "move it away") from error
 
 
 def _remove_segment(path: Path, *, finished: bool = True) -> None:

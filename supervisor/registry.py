@@ -8,7 +8,7 @@ and makes the version even again; a reader takes a copy made between two equal, 
 import contextlib
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,17 +59,25 @@ class Registry:
     """
     The writer's side; one per running supervisor.
 
+    Connections come and go by a table written anew and renamed over the present one, so that who
+    opens it sees either all of the one or all of the other.
+
     Attributes:
         epoch: Number of this supervisor, one more than its predecessor's.
 
     """
 
-    def __init__(self, owned: segment.Segment) -> None:
-        self._segment = owned
-        self._memory = owned.memory
+    def __init__(self, owned: segment.Segment, runtime_dir: Path, names: Sequence[str]) -> None:
         self.epoch = owned.header.incarnation
-        self._packed: dict[int, bytes] = {}  # every slot as last stored
-        self._heard: dict[int, int] = {}
+        self._runtime_dir = runtime_dir
+        self._packed: dict[str, bytes] = {}  # every slot as last stored
+        self._heard: dict[str, int] = {}
+        self._use(owned, names)
+        self._describe()
+
+    def _use(self, owned: segment.Segment, names: Sequence[str]) -> None:
+        self._segment, self._memory = owned, owned.memory
+        self._slots = {name: index for index, name in enumerate(names)}
         whole = memoryview(owned.memory)
         self._words = whole[HEADER_BYTES : HEADER_BYTES + 64].cast("q")
         self._versions = whole[SLOTS_OFFSET : _words_end(whole)].cast("q")
@@ -81,7 +89,7 @@ class Registry:
         shm_dir: Path,
         fleet: str,
         runtime_dir: Path,
-        names: list[str],
+        names: Sequence[str],
         *,
         former: Mapping[str, Former] | None = None,
         after: int = 0,
@@ -112,22 +120,13 @@ class Registry:
             os.close(held)  # the fleet's lock, which we hold, keeps everybody else away
             with contextlib.suppress(SegmentError), RegistryView.open(shm_dir) as view:
                 epoch = max(epoch, view.epoch + 1)
-        total = SLOTS_OFFSET + SLOT_BYTES * len(names)
-        owned, temporary = segment.create(
-            path,
-            SegmentKind.REGISTRY,
-            total,
-            LAYOUT_HASH,
-            name=fleet,
-            incarnation=epoch,
-            flags=register_writer() | keep * FLAG_KEEP,
-        )
-        registry = cls(owned)
+        flags = register_writer() | keep * FLAG_KEEP
+        owned, temporary = _make(path, fleet, epoch, len(names), flags)
+        registry = cls(owned, runtime_dir, names)
         try:
-            registry._describe(runtime_dir, names)
-            for index, name in enumerate(names):
+            for name in names:
                 if former and name in former:
-                    writer = registry.slot_writer(index)
+                    writer = registry.slot_writer(name)
                     writer(former[name].slot)
                     writer.heard(former[name].heard)
             segment.publish(owned, temporary)
@@ -136,6 +135,36 @@ class Registry:
             temporary.unlink(missing_ok=True)
             raise
         return registry
+
+    def renew(self, names: Sequence[str]) -> None:
+        """
+        Have a slot for each of these names and no other; what is known of those that stay stays.
+
+        Raises:
+            SegmentSpace: If the file system is too full; then the table is as before.
+            SegmentError: If it cannot be written for another reason; likewise.
+
+        """
+        if list(names) == list(self._slots):
+            return
+        former, slots, tick_ns = self._segment, list(self._slots), self._words[WORD_TICK_NS]
+        header = former.header
+        owned, temporary = _make(former.path, header.name, self.epoch, len(names), header.flags)
+        self._release()
+        self._use(owned, names)
+        try:
+            self._describe()
+            self._words[WORD_TICK_NS] = tick_ns
+            segment.publish(owned, temporary)
+        except BaseException:
+            self.close()
+            temporary.unlink(missing_ok=True)
+            self._use(former, slots)
+            raise
+        former.close()
+        for known in (self._packed, self._heard):
+            for name in known.keys() - self._slots.keys():
+                del known[name]
 
     def _mend(self) -> None:
         """
@@ -146,36 +175,36 @@ class Registry:
         if not self._segment.truncated():
             return
         self._segment.mend()
-        self._describe(*self._described)
-        for index, packed in self._packed.items():
-            self._store(index, packed)
-        for index, seq in self._heard.items():
-            self._store_heard(index, seq)
+        self._describe()
 
-    def _describe(self, runtime_dir: Path, names: list[str]) -> None:
-        self._described = runtime_dir, names
+    def _describe(self) -> None:
+        """Write all that is known."""
         words = self._words
         words[WORD_EPOCH], words[WORD_PID] = self.epoch, os.getpid()
         words[WORD_START_TICKS] = start_ticks(os.getpid())
-        words[WORD_SLOTS] = len(names)
-        packed = RUNTIME_DIR.pack(os.fsencode(runtime_dir))
+        words[WORD_SLOTS] = len(self._slots)
+        packed = RUNTIME_DIR.pack(os.fsencode(self._runtime_dir))
         self._memory[RUNTIME_DIR_OFFSET : RUNTIME_DIR_OFFSET + RUNTIME_DIR.size] = packed
+        for name in self._slots.keys() & self._packed.keys():
+            self._store(self._slots[name], self._packed[name])
+        for name in self._slots.keys() & self._heard.keys():
+            self._store_heard(self._slots[name], self._heard[name])
 
-    def slot_writer(self, index: int) -> "SlotWriter":
-        """Return what stores slot ``index``."""
-        return SlotWriter(self, index)
+    def slot_writer(self, name: str) -> "SlotWriter":
+        """Return what stores a connection's slot, for as long as it has one."""
+        return SlotWriter(self, name)
 
-    def store(self, index: int, slot: Slot) -> None:
+    def store(self, name: str, slot: Slot) -> None:
         """Store a slot whole."""
         self._mend()
-        self._packed[index] = packed = pack(slot)
-        self._store(index, packed)
+        self._packed[name] = packed = pack(slot)
+        self._store(self._slots[name], packed)
 
-    def store_heard(self, index: int, seq: int) -> None:
-        """Store up to which event of the worker of a slot has been read."""
+    def store_heard(self, name: str, seq: int) -> None:
+        """Store up to which event of a connection's worker has been read."""
         self._mend()
-        self._heard[index] = seq
-        self._store_heard(index, seq)
+        self._heard[name] = seq
+        self._store_heard(self._slots[name], seq)
 
     def _store_heard(self, index: int, seq: int) -> None:
         self._versions[(index * SLOT_BYTES + EVENTS_OFFSET) // VERSION_BYTES] = seq
@@ -200,24 +229,41 @@ class Registry:
 
     def close(self) -> None:
         """Let go of the file; who owns the directory removes it."""
+        self._release()
+        self._segment.close()
+
+    def _release(self) -> None:
         self._words.release()
         self._versions.release()
-        self._segment.close()
+
+
+def _make(
+    path: Path, fleet: str, epoch: int, slots: int, flags: int
+) -> tuple[segment.Segment, Path]:
+    return segment.create(
+        path,
+        SegmentKind.REGISTRY,
+        SLOTS_OFFSET + SLOT_BYTES * slots,
+        LAYOUT_HASH,
+        name=fleet,
+        incarnation=epoch,
+        flags=flags,
+    )
 
 
 class SlotWriter:
     """Stores one slot of a table."""
 
-    def __init__(self, registry: Registry, index: int) -> None:
-        self._registry, self._index = registry, index
+    def __init__(self, registry: Registry, name: str) -> None:
+        self._registry, self._name = registry, name
 
     def __call__(self, slot: Slot) -> None:
         """Store what the supervisor knows of the connection."""
-        self._registry.store(self._index, slot)
+        self._registry.store(self._name, slot)
 
     def heard(self, seq: int) -> None:
         """Store up to which event of the worker has been read."""
-        self._registry.store_heard(self._index, seq)
+        self._registry.store_heard(self._name, seq)
 
 
 class RegistryView:

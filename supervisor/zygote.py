@@ -31,6 +31,7 @@ from supervisor.zygote_link import (
     Listening,
     Report,
     SpawnWorker,
+    Unlisten,
     WorkerExited,
     WorkerSpawned,
     receive_request,
@@ -114,6 +115,9 @@ class Zygote:
         match request:
             case Listen():
                 self._listen(request)
+            case Unlisten(name):
+                if name in self._listeners:
+                    self._listeners.pop(name).close()
             case SpawnWorker(name, incarnation):
                 self._spawn(name, incarnation, descriptor)
             case End():

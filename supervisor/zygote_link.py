@@ -28,6 +28,12 @@ class SpawnWorker(msgspec.Struct, tag=True, frozen=True):
     incarnation: int
 
 
+class Unlisten(msgspec.Struct, tag=True, frozen=True):
+    """Close the listener of ``name``; its path is the supervisor's to remove. No answer."""
+
+    name: str
+
+
 class End(msgspec.Struct, tag=True, frozen=True):
     """Exit as soon as there are no children."""
 
@@ -61,7 +67,7 @@ class WorkerExited(msgspec.Struct, tag=True, frozen=True):
     signal: str
 
 
-Request = Listen | SpawnWorker | End
+Request = Listen | Unlisten | SpawnWorker | End
 Report = Listening | WorkerSpawned | WorkerExited
 Message = TypeVar("Message")
 

@@ -99,6 +99,7 @@ class Cause(StrEnum):
     SUPERVISOR_DIED = "supervisor_died"
     DATA_SILENCE = "data_silence"
     TUNING = "tuning"
+    CONFIG = "config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

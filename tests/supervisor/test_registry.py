@@ -1,5 +1,6 @@
 """The fleet's table: what is written is read, whole, by whoever looks."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from shm.errors import SegmentForeign, SegmentTruncated
+from shm.errors import SegmentError, SegmentForeign, SegmentTruncated
 from supervisor.registry import WORD_SLOTS, Registry, RegistryView
 from supervisor.restart import State
 from supervisor.slot import ExitRecord, Slot, pack, unpack
@@ -47,9 +48,9 @@ def test_a_reader_sees_each_slot_that_was_written_and_only_those(tmp_path):
     registry = Registry.create(tmp_path, "f", tmp_path / "run", ["a", "b"])
     with RegistryView.open(tmp_path) as view:
         assert view.slots() == []
-        registry.slot_writer(1)(slot(name="b"))
+        registry.slot_writer("b")(slot(name="b"))
         assert [seen.name for seen in view.slots()] == ["b"]
-        registry.slot_writer(0)(slot(restarts=9))
+        registry.slot_writer("a")(slot(restarts=9))
         assert [seen.restarts for seen in view.slots()] == [9, 2]
         assert (view.fleet, view.runtime_dir, view.tick_ns) == ("f", tmp_path / "run", 0)
         registry.tick(5)
@@ -64,7 +65,7 @@ def test_a_writer_that_died_within_its_first_store_left_no_slot(tmp_path):
         registry._versions[0] = 1
         assert view.slots() == []
         registry._versions[0] = 2
-        registry.slot_writer(0)(slot())
+        registry.slot_writer("a")(slot())
         registry._versions[0] += 1
         assert view.slots() == [slot()], "a later one is told as it stands"
     registry.close()
@@ -72,9 +73,9 @@ def test_a_writer_that_died_within_its_first_store_left_no_slot(tmp_path):
 
 def test_a_successor_begins_with_what_stood_there(tmp_path):
     registry = Registry.create(tmp_path, "f", tmp_path, ["a", "b"])
-    registry.slot_writer(0)(slot(name="a", restarts=4))
-    registry.slot_writer(0).heard(77)
-    registry.slot_writer(1)(slot(name="b"))
+    registry.slot_writer("a")(slot(name="a", restarts=4))
+    registry.slot_writer("a").heard(77)
+    registry.slot_writer("b")(slot(name="b"))
     registry.close()
     with RegistryView.open(tmp_path) as view:
         former = view.former()
@@ -89,8 +90,8 @@ def test_a_successor_begins_with_what_stood_there(tmp_path):
 
 def test_a_slot_of_garbage_is_no_successors(tmp_path):
     registry = Registry.create(tmp_path, "f", tmp_path, ["a", "b"])
-    for index, name in enumerate("ab"):
-        registry.slot_writer(index)(slot(name=name))
+    for name in "ab":
+        registry.slot_writer(name)(slot(name=name))
     data = (tmp_path / "registry").read_bytes()
     state = data.rindex(slot().state.value.to_bytes(1, "little") + b"\x01", 0, len(data))
     with (tmp_path / "registry").open("r+b") as file:
@@ -117,12 +118,43 @@ def test_a_file_that_is_no_table_is_left_alone(tmp_path):
 
 def test_a_table_that_was_cut_is_written_anew(tmp_path):
     registry = Registry.create(tmp_path, "f", tmp_path, ["a", "b"])
-    registry.slot_writer(0)(slot(name="a"))
+    registry.slot_writer("a")(slot(name="a"))
     (tmp_path / "registry").write_bytes(b"")
-    registry.slot_writer(1)(slot(name="b"))
+    registry.slot_writer("b")(slot(name="b"))
     with RegistryView.open(tmp_path) as view:
         assert [seen.name for seen in view.slots()] == ["a", "b"]
         assert view.supervisor_alive()
+    registry.close()
+
+
+def test_a_table_written_anew_keeps_what_is_known_of_those_that_stay(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path / "run", ["a", "b"])
+    registry.slot_writer("a")(slot(restarts=1))
+    write_b = registry.slot_writer("b")
+    write_b(slot(name="b", restarts=2))
+    registry.tick(5)
+    with RegistryView.open(tmp_path) as former:
+        registry.renew(["c", "b", "d"])
+        assert [seen.name for seen in former.slots()] == ["a", "b"], "who looks keeps what it sees"
+    with RegistryView.open(tmp_path) as view:
+        assert (view.slots(), view.slot_count) == ([slot(name="b", restarts=2)], 3)
+        assert (view.epoch, view.tick_ns, view.runtime_dir) == (1, 5, tmp_path / "run")
+        write_b(slot(name="b", restarts=3))
+        registry.slot_writer("c")(slot(name="c"))
+        assert [(seen.name, seen.restarts) for seen in view.slots()] == [("c", 2), ("b", 3)]
+    assert [path.name for path in tmp_path.iterdir()] == ["registry"]
+    registry.close()
+
+
+def test_a_table_that_cannot_be_written_anew_stays_as_it_was(tmp_path):
+    registry = Registry.create(tmp_path, "f", tmp_path, ["a"])
+    registry.slot_writer("a")(slot(restarts=1))
+    (tmp_path / f".registry.{os.getpid()}.tmp").mkdir()
+    with pytest.raises(SegmentError):
+        registry.renew(["a", "b"])
+    registry.slot_writer("a")(slot(restarts=2))
+    with RegistryView.open(tmp_path) as view:
+        assert view.slots() == [slot(restarts=2)]
     registry.close()
 
 
@@ -142,7 +174,7 @@ WRITER = textwrap.dedent(
     from supervisor.registry import Registry
     from test_registry import slot
     registry = Registry.create(Path(sys.argv[1]), "f", Path(sys.argv[1]), ["a"])
-    write = registry.slot_writer(0)
+    write = registry.slot_writer("a")
     number = 0
     write(slot(pid=0, restarts=0, incarnation=0))
     print("up", flush=True)

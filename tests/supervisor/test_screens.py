@@ -49,7 +49,7 @@ class Table:
             wanted=True, hung=False, crash_loop=False, restarts=0, next_attempt_ns=0,
             last_exit=None,
         )  # fmt: skip
-        self.registry.slot_writer(self.names.index(name))(replace(plain, **keys))
+        self.registry.slot_writer(name)(replace(plain, **keys))
 
     def worker(self, name):
         made = StatsWriter.create(self.directory, name, incarnation=INCARNATION, ring_slots=1024)

@@ -107,8 +107,8 @@ class SmallFleet:
         if self.registry is not None:
             self.registry.close()
         self.registry = Registry.create(self.shm_dir, self.name, self.runtime_dir, list(names))
-        for index, name in enumerate(names):
-            self.registry.slot_writer(index)(
+        for name in names:
+            self.registry.slot_writer(name)(
                 Slot(
                     name=name,
                     exchange="",
