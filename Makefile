@@ -10,11 +10,12 @@ TWICE := $(BIN)/python tests/support/second_look.py
 QUIETLY := install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types contracts unit system bench autobahn clean
+.PHONY: help demo test style types contracts unit system fuzz bench autobahn clean
 
 help:
 	@echo "make demo   a fleet of 8 connections against the embedded exchange; Ctrl-C ends it"
 	@echo "make test   formatting, lint, types, import contracts, unit and system tests"
+	@echo "make fuzz   bad input for FUZZ_SECONDS (60) in all; FUZZ_SEED, FUZZ_ONLY and FUZZ_CASE repeat a fault"
 	@echo "make autobahn  the Autobahn test suite on both engines; needs docker"
 	@echo "make bench  the measurements of docs/performance.md; QUICK=1 for a short run"
 
@@ -50,6 +51,13 @@ unit: $(VENV)/.test
 
 system: $(VENV)/.test
 	$(TWICE) tests/system -q $(SPREAD)
+
+# A fault is told with the three variables that show it again.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.test
+	PYTHONPATH=tests:tests/support:. $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) \
+	    $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(if $(FUZZ_ONLY),--only $(FUZZ_ONLY)) \
+	    $(if $(FUZZ_CASE),--case $(FUZZ_CASE))
 
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,bench]'

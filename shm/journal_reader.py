@@ -145,7 +145,8 @@ class JournalReader:
         self._require_whole()
         publish, oldest = self._words[PUBLISH], self._oldest()
         found = []
-        for position in sorted(at for at in self._index.tolist() if oldest <= at < publish):
+        positions = (at & -ALIGN for at in self._index.tolist() if oldest <= at < publish)
+        for position in sorted(positions):
             head = self._head(position)
             if head is not None and not head[0] & PADDING:
                 found.append((self._whole_seq(head[1]), position, head[0]))
@@ -227,6 +228,11 @@ class JournalReader:
         order_point()
         return max(0, self._words[INTENT] - self._size)
 
+    def _published(self) -> int:
+        """Return the position up to which records are whole; a multiple, whatever memory says."""
+        published: int = self._words[PUBLISH] & -ALIGN
+        return published
+
     def _copy(self, position: int, length: int) -> bytes | None:
         """Return bytes that lie in one piece, ``None`` if they may be torn."""
         self._require_whole()
@@ -269,13 +275,16 @@ class JournalReader:
     def _oldest_position(self, reserve: int) -> int | None:
         """Return the first record in the index that stands ``reserve`` bytes before the writer."""
         positions: list[int] = self._index.tolist()
-        publish, oldest = self._words[PUBLISH], self._oldest() + reserve
+        publish, oldest = self._published(), self._oldest() + reserve
         position: int = min((at for at in positions if oldest <= at < publish), default=publish)
-        while position < publish:
+        position &= -ALIGN
+        end = min(publish, position + self._size)  # a lap, should memory be corrupt
+        while position < end:
             head = self._head(position)
             if head is None or not head[0] & PADDING:
                 return position
-            position += head[0] & ~PADDING  # a killed writer's unfinished record, covered
+            # A killed writer's unfinished record, covered; of no length if memory is corrupt.
+            position += max(head[0] & ~PADDING & -ALIGN, HEAD.size)
         return None
 
     def _walk(self, position: int, first: int, last: int, found: Frames) -> int | None:
@@ -286,7 +295,7 @@ class JournalReader:
             The position where to go on, ``None`` if the writer has come around.
 
         """
-        size, publish = self._size, self._words[PUBLISH]
+        size, publish = self._size, self._published()
         order_point()
         newest = self._words[LAST_SEQ] + UNTOLD_MAX  # at least: nothing published has a higher one
         wanted_bytes = min(CHUNK, (last - first + 1) * FRAME_GUESS)
@@ -299,7 +308,7 @@ class JournalReader:
             while at < len(chunk):
                 length, low = HEAD.unpack_from(chunk, at)
                 padding = bool(length & PADDING)
-                whole: int = length & ~PADDING if padding else length + 15 & -8
+                whole: int = (length & ~PADDING if padding else length + 15) & -ALIGN
                 if not HEAD.size <= whole <= in_one_piece - at:
                     self.bad_records += 1
                     return publish  # nothing behind it can be found
@@ -313,6 +322,7 @@ class JournalReader:
                     found.append((seq, chunk[at + HEAD.size : at + HEAD.size + length]))
                     if seq == last:
                         return position + at + whole
+                    first = seq + 1  # numbers only grow, or memory is corrupt
                 at += whole
             position += at
         return position
@@ -334,7 +344,7 @@ class Follower:
         self.lapped = 0
         self.seq = reader.last_seq if after is None else after
         # Before the search: what is published meanwhile must not be passed over.
-        head = reader._words[PUBLISH]
+        head = reader._published()
         found = None if after is None else reader._position_from(after + 1, reader.last_seq)
         self._position: int | None = head if found is None else found
 
@@ -355,7 +365,7 @@ class Follower:
             self._position = reader._walk(self._position, self.seq + 1, 1 << 62, found)
         if self._position is None:
             self.lapped += 1
-            head = reader._words[PUBLISH]
+            head = reader._published()
             found_at = reader._oldest_position(reader._size // RESERVE_SHARE)
             self._position = head if found_at is None else found_at
         if found:

@@ -96,7 +96,14 @@ class Reader:
 
     @property
     def seq(self) -> int:
-        """The connection's head sequence number."""
+        """
+        The connection's head sequence number.
+
+        Raises:
+            SegmentTruncated: If somebody cut the file; so do all that read from it.
+
+        """
+        self._view.require_whole()
         return self._view.words[Word.SEQ]
 
     @property
@@ -130,14 +137,16 @@ class Reader:
             i8, size u4. Its own memory.
 
         """
+        self._view.require_whole()
         words = self._view.words
         last = words[Word.SAMPLE_PUBLISH]
         order_point()
         self._copy[:] = self._ring  # through bytes: 20 times faster than through the structure
         order_point()
-        oldest = max(words[Word.SAMPLE_INTENT] - self._slots + 1, words[Word.SAMPLE_FIRST], 1)
+        intent = max(words[Word.SAMPLE_INTENT], last)  # it is at least that, or memory is corrupt
+        oldest = max(intent - self._slots + 1, words[Word.SAMPLE_FIRST], 1)
         records = self._copy.view(SAMPLE_DTYPE)
-        wanted = np.arange(oldest, last + 1, dtype=np.uint64)
+        wanted = np.arange(oldest, max(last + 1, oldest), dtype=np.uint64)
         found = records[(wanted & np.uint64(self._slots - 1)).astype(np.intp)]
         good = (found["seq"] == wanted) & (
             found["seq_lo"] == (wanted & np.uint64(0xFFFF_FFFF)).astype(np.uint32)
@@ -164,6 +173,7 @@ class Reader:
 
         """
         start = Histogram[name.upper()] * BUCKETS
+        self._view.require_whole()
         with self._view.histograms[start : start + BUCKETS] as buckets:
             return np.array(buckets, dtype=np.uint64)
 
@@ -198,7 +208,7 @@ class Reader:
         result = {}
         for quantile in quantiles:
             rank = max(1, int(np.ceil(total * quantile / 100)))
-            index = int(np.searchsorted(cumulated, rank))
+            index = min(int(np.searchsorted(cumulated, rank)), BUCKETS - 1)  # if it is corrupt
             result[quantile] = int(_UPPER_EDGES[index])
         return result
 
@@ -259,6 +269,7 @@ class Reader:
 
     def counters(self) -> dict[str, int]:
         """Return every counter by its lower-case name: totals over incarnations."""
+        self._view.require_whole()
         return {counter.name.lower(): self._view.counters[counter] for counter in Counter}
 
     def _unmap(self) -> None:

@@ -54,6 +54,18 @@ def stats_path(directory: Path, connection: str) -> Path:
     return directory / f"{connection}{SUFFIX}"
 
 
+def _plausible(words: memoryview) -> bool:
+    """Return whether these hot words are what a writer leaves that was ended at any instruction."""
+    if not all(0 <= words[word] <= WORD_MAX for word in CARRIED_WORDS):
+        return False
+    samples, events = words[Word.SAMPLE_PUBLISH], words[Word.EVENT_PUBLISH]
+    return (
+        samples <= words[Word.SAMPLE_INTENT] <= samples + 1
+        and events <= words[Word.EVENT_INTENT] <= events + 1
+        and words[Word.SAMPLE_FIRST] <= samples + 1
+    )
+
+
 class StatsWriter:
     """
     The segment of one incarnation, locked for life.
@@ -222,7 +234,7 @@ class StatsWriter:
             )
         hot = memory[layout.hot.offset : layout.hot.end]
         with memoryview(hot).cast("q") as words:
-            if not all(0 <= words[word] <= WORD_MAX for word in CARRIED_WORDS):
+            if not _plausible(words):
                 return  # garbage: nothing of it is believed
             for word in CARRIED_WORDS:
                 self.words[word] = words[word]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shm import segment
-from shm.errors import SegmentVersion
+from shm.errors import SegmentTruncated, SegmentVersion
 from shm.layout import (
     EVENT_BYTES,
     EVENT_HEAD,
@@ -85,6 +85,17 @@ class StatsView:
     def truncated(self) -> bool:
         """Return whether somebody cut the file, so that reading on would be SIGBUS."""
         return self.segment.truncated()
+
+    def require_whole(self) -> None:
+        """
+        Raise before memory is touched that somebody may have cut off.
+
+        Raises:
+            SegmentTruncated: If it was.
+
+        """
+        if self.truncated():
+            raise SegmentTruncated(self.segment.path, "was cut while it was read")
 
     def locked(self) -> bool:
         """Return whether the process that writes it lives."""

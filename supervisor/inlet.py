@@ -126,7 +126,11 @@ class Inlet:
                     continue
                 if kind == DATA:
                     name = frame[:end]
-                    topic = topics.get(name) or self._topic(name)
+                    try:
+                        topic = topics.get(name) or self._topic(name)
+                    except UnicodeDecodeError:
+                        self.counts.malformed += 1
+                        continue
                     fields = (
                         connection,
                         epoch,
@@ -179,8 +183,8 @@ class Inlet:
             self._delivered = []
 
     def _topic(self, name: bytes) -> str:
-        """Return a topic as text, one object for all its messages."""
-        topic = name.decode("ascii", "replace")
+        """Return a topic as text, one object for all its messages; UnicodeDecodeError if none."""
+        topic = name.decode("ascii")
         if len(self._topics) < TOPICS_KEPT:
             self._topics[name] = topic
         return topic
@@ -254,7 +258,10 @@ class Inlet:
                 frame = self._recv(DONTWAIT)
             except zmq.Again:
                 return None
-            fact = message_of(self.connection, frame) or head_of(frame, frame.find(b"\0") + 1)
+            end = frame.find(b"\0", 0, SEARCH_END)
+            fact = message_of(self.connection, frame) or (
+                head_of(frame, end + 1) if end > 0 else None
+            )
             if fact is not None:
                 return fact
             self.counts.malformed += 1

@@ -301,24 +301,38 @@ class RegistryView:
             raise SegmentTruncated(path, f"has no room for the {slots} slots that it tells of")
         return view
 
+    def require_whole(self) -> None:
+        """
+        Raise before memory is touched that somebody may have cut off; whatever reads does it.
+
+        Raises:
+            SegmentTruncated: If it was.
+
+        """
+        if self._segment.truncated():
+            raise SegmentTruncated(self._segment.path, "was cut while it was read")
+
     @property
     def tick_ns(self) -> int:
         """When the supervisor's loop last turned, CLOCK_MONOTONIC; 0 before its first scan."""
+        self.require_whole()
         return self._words[WORD_TICK_NS]
 
     @property
     def slot_count(self) -> int:
         """How many slots it has; while the fleet starts, not all of them are written."""
+        self.require_whole()
         return self._words[WORD_SLOTS]
 
     def supervisor_alive(self) -> bool:
         """Return whether the process that wrote the table exists. It may be stopped or hung."""
         ticks = start_ticks(self.supervisor_pid)
+        self.require_whole()
         return ticks != 0 and ticks == self._words[WORD_START_TICKS]
 
     def slots(self) -> list[Slot]:
         """Return every slot that was ever written, each whole."""
-        found = (self._slot(index) for index in range(self._words[WORD_SLOTS]))
+        found = (self._slot(index) for index in range(self.slot_count))
         return [slot for slot in found if slot is not None]
 
     def former(self) -> dict[str, Former]:
@@ -335,6 +349,7 @@ class RegistryView:
     def _slot(self, index: int) -> Slot | None:
         version_index = index * SLOT_BYTES // VERSION_BYTES
         start = SLOTS_OFFSET + index * SLOT_BYTES + VERSION_BYTES
+        self.require_whole()
         for _ in range(READ_ATTEMPTS):
             before = self._versions[version_index]
             order_point()
