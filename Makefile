@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers
 # Most tests wait for something: three at a time keep two cores busy.
 SPREAD := -n 3 --dist loadfile
-# Tests with real processes: what fails in company is tried again alone, and told.
+# What fails in company is tried again alone, and told.
 TWICE := $(BIN)/python tests/support/second_look.py
 QUIETLY := install --quiet --disable-pip-version-check
 
@@ -45,8 +45,7 @@ contracts: $(VENV)/.test
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
-	$(BIN)/pytest tests --ignore tests/system --ignore tests/conformance -q $(SPREAD)
-	$(TWICE) tests/conformance -q $(SPREAD)
+	$(TWICE) tests --ignore tests/system --ignore tests/faults -q $(SPREAD)
 	TEST_ENGINE=websockets $(TWICE) tests/conformance -q $(SPREAD)
 
 system: $(VENV)/.test

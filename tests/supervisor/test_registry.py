@@ -191,11 +191,11 @@ def test_fields_of_a_slot_always_agree(tmp_path):
         try:
             assert writer.stdout.readline() == b"up\n"
             with RegistryView.open(tmp_path) as view:
-                numbers, deadline = set(), time.monotonic() + 20
-                while len(numbers) < 2_000 and time.monotonic() < deadline:
+                numbers, deadline = set(), time.monotonic() + 60
+                while len(numbers) < 500 and time.monotonic() < deadline:
                     (seen,) = view.slots()
                     assert seen.pid == seen.restarts == seen.incarnation
                     numbers.add(seen.pid)
-            assert len(numbers) == 2_000, "the writer did write meanwhile"
+            assert len(numbers) == 500, "the writer did write meanwhile"
         finally:
             writer.kill()
