@@ -22,6 +22,7 @@ from supervisor.commands import Commands
 from supervisor.control import Control
 from supervisor.errors import ZygoteError
 from supervisor.exchange_process import ExchangeProcess
+from supervisor.file_watch import FileWatch
 from supervisor.fleetfile import Fleet
 from supervisor.forks import Forks
 from supervisor.household import Household, describe
@@ -44,6 +45,7 @@ log = logging.getLogger("supervisor.arbiter")
 
 ZYGOTE_END_S = 2.0
 STILL_UP_S = 2.0
+ROUNDS_NS = 1_000_000_000  # what is also looked at when there is news of it, or is in no hurry
 END_S = 10.0  # beyond the longest stop_timeout: what is left then is killed
 KILL_S = 1.0  # for deaths by SIGKILL to be seen
 OK, KILLED_AT_ONCE = 0, 130
@@ -90,6 +92,7 @@ class Arbiter:
         self._signals_seen = 0
         self._news = asyncio.Event()  # for who waits for the end
         self._end_by = 0.0
+        self._rounds_due_ns = 0
         self._origin = Origin(fleet=fleet.name, connection=None, incarnation=0, pid=os.getpid())
 
     @classmethod
@@ -177,6 +180,8 @@ class Arbiter:
         self._roster = Roster(self._keepers, premises, self._forks, self._registry, household)
         stack.callback(self._roster.close)
         self._roster.admit(self._fleet.connections)
+        self._files = FileWatch(premises.shm_dir)
+        stack.callback(self._files.close)
         self._scan_timer = self._loop.call_later(SCAN_NS / 1e9, self._scan)
         stack.callback(self._stop_scanning)
 
@@ -211,19 +216,24 @@ class Arbiter:
     def _scan(self) -> None:
         self._scan_timer = self._loop.call_later(SCAN_NS / 1e9, self._scan)
         now_ns = time.monotonic_ns()
-        self._scanner.scan()
-        self._scanner.guarded("", self._attend, now_ns)
+        disturbed = self._files.disturbed()
+        self._scanner.scan(closely=disturbed)
+        self._scanner.guarded("", self._attend, now_ns, disturbed)
         self._note_rest()
 
-    def _attend(self, now_ns: int) -> None:
+    def _attend(self, now_ns: int, disturbed: bool) -> None:
         """Look after everything but the workers."""
+        if disturbed:
+            self._registry.mend()
         self._registry.tick(now_ns)
-        if self._bus is not None:
-            self._bus.drain()
-            self._bus.gate.look()
         self._control.drain()
-        self._control.gate.look()
-        self._forks.mind(now_ns)
+        if now_ns >= self._rounds_due_ns:
+            self._rounds_due_ns = now_ns + ROUNDS_NS
+            self._forks.mind(now_ns)
+            self._control.gate.look()
+            if self._bus is not None:
+                self._bus.drain()
+                self._bus.gate.look()
         self._leftovers.look(now_ns)
         if self._exchange is not None and not self._stop_asked.is_set():
             self._exchange.look(now_ns)

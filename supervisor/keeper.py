@@ -36,7 +36,7 @@ from supervisor.restart_facts import (
     Tick,
     Up,
 )
-from supervisor.worker_memory import Heard, WorkerMemory
+from supervisor.worker_memory import Calm, Heard, WorkerMemory
 from worker.announcement import NOT_RELAYED, Announcement, EventKind, Origin
 from worker.endpoints import spec_file
 from worker.linux import signal_name
@@ -61,6 +61,8 @@ _body_decoder = msgspec.json.Decoder(RelayedBody)
 class Keeper:
     """
     Keeps one worker.
+
+    ``calm`` is set while there is nothing to be done for it but to read two words of it.
 
     Args:
         spec: The connection.
@@ -93,6 +95,7 @@ class Keeper:
         self._told_late = False  # of a changed specification
         self._slot: Slot | None = None
         self._exit: ExitRecord | None = None
+        self.calm: Calm | None = None
         self.incarnation = self._memory.epoch  # of an earlier life: we go on counting
 
     # Facts in, requests out ------------------------------------------------------------------
@@ -119,6 +122,7 @@ class Keeper:
             or (slot.crash_loop != self.life.crash_loop)
         ):
             self.save()
+        self._note_calm()
 
     def _arm(self) -> None:
         deadline_ns = self.life.deadline_ns
@@ -268,6 +272,7 @@ class Keeper:
         self._memory.listen(self._hear)
         # Of an earlier life, if it could not be opened before: a successor must count on.
         self.incarnation = max(self.incarnation, self._memory.epoch)
+        self._note_calm()
 
     def _hear(self, heard: Heard) -> None:
         try:
@@ -305,6 +310,7 @@ class Keeper:
         """Return the verdict on the worker's stamp; ``None`` while it has not stamped."""
         stamp_ns = self._memory.stamp_ns(self.incarnation)
         if self.life.state is not State.RUNNING or stamp_ns is None:
+            self.calm = None
             return None
         before = self.liveness.verdict
         verdict = self.liveness.judge(now_ns, stamp_ns)
@@ -313,7 +319,14 @@ class Keeper:
             self._announce(Announcement(kind=EventKind.HUNG, detail={"age_s": age_s}))
         if before is not verdict:
             self.save()
+            self._note_calm()
         return verdict
+
+    def _note_calm(self) -> None:
+        self.calm = None
+        life, is_fresh = self.life, self.liveness.verdict is Verdict.FRESH
+        if life.state is State.RUNNING and is_fresh and not life.crash_loop:
+            self.calm = self._memory.calm(self.incarnation, self.spec.hang.warn_after_ns)
 
     # The registry ----------------------------------------------------------------------------
 
@@ -345,6 +358,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of the worker's segment and descriptors; the worker is left as it is."""
+        self.calm = None
         self._memory.close()
         for timer in (self._timer, self._death_timer):
             if timer is not None:

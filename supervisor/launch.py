@@ -4,10 +4,11 @@ Order matters: everything that can be refused is refused before anything is star
 started is ended in reverse. Signals are noted and stderr is made harmless before all that.
 """
 
-import asyncio
 import contextlib
 import importlib.metadata
 from pathlib import Path
+
+import uvloop
 
 from supervisor import descriptors
 from supervisor.arbiter import OK, Arbiter
@@ -51,7 +52,7 @@ def _run(fleet: Fleet, signals: StopSignals) -> int:
         if signals.asked:
             return OK
         main = Arbiter.run_fleet(fleet, premises, signals, exchange, lambda: _say_ready(fleet))
-        return asyncio.run(main)
+        return uvloop.run(main)  # asyncio's own loop doubles what a look at the workers costs
 
 
 def refuse_foreign_supervisor() -> None:

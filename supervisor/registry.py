@@ -166,7 +166,7 @@ class Registry:
             for name in known.keys() - self._slots.keys():
                 del known[name]
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
         """
         Write the table anew if somebody cut its file.
 
@@ -196,13 +196,13 @@ class Registry:
 
     def store(self, name: str, slot: Slot) -> None:
         """Store a slot whole."""
-        self._mend()
+        self.mend()
         self._packed[name] = packed = pack(slot)
         self._store(self._slots[name], packed)
 
     def store_heard(self, name: str, seq: int) -> None:
         """Store up to which event of a connection's worker has been read."""
-        self._mend()
+        self.mend()
         self._heard[name] = seq
         self._store_heard(self._slots[name], seq)
 
@@ -211,7 +211,7 @@ class Registry:
 
     def let_live(self) -> None:
         """Have the workers live on when we end, whatever was configured."""
-        self._mend()
+        self.mend()
         self._segment.set_flags(self._segment.header.flags | FLAG_KEEP)
 
     def _store(self, index: int, packed: bytes) -> None:
@@ -223,8 +223,7 @@ class Registry:
         self._versions[version_index] = version + 2
 
     def tick(self, now_ns: int) -> None:
-        """Stamp that the supervisor's loop turns; CLOCK_MONOTONIC."""
-        self._mend()
+        """Stamp that the supervisor's loop turns; CLOCK_MONOTONIC. First ``mend`` what was cut."""
         self._words[WORD_TICK_NS] = now_ns
 
     def close(self) -> None:

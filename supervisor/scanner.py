@@ -1,5 +1,7 @@
 """Scanner: looks at every worker four times a second, and judges whose loop stands.
 
+Of most it reads two words: a supervisor that has nothing to do shall not cost anything.
+
 What one worker's memory holds, or what the system refuses at the moment, must not end the look at
 the others: each is looked at by itself, and a kind of trouble is logged once.
 """
@@ -8,11 +10,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+from shm.layout import Word
 from supervisor.keeper import Keeper
 from supervisor.liveness import HostGuard, HostStall, Verdict
+from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import Hung, Tick
 
 log = logging.getLogger("supervisor.scanner")
+
+LIVENESS_NS, EVENT_PUBLISH = int(Word.LIVENESS_NS), int(Word.EVENT_PUBLISH)
+IDLE_SCANS = 4  # a connection without a process is looked at in every fourth
 
 
 class Scanner:
@@ -31,28 +38,46 @@ class Scanner:
         self._keepers, self._on_stall = keepers, on_stall
         self._guard = HostGuard()
         self._faults: set[tuple[str, str]] = set()
+        self._scans = self._patience_ns = 0
 
-    def scan(self) -> None:
-        """Relay, tick and judge every worker; never raises."""
+    def scan(self, *, closely: bool) -> None:
+        """
+        Relay, tick and judge every worker; never raises.
+
+        Args:
+            closely: Whether a segment may have been cut, so that no word is read unseen.
+
+        """
         now_ns = time.monotonic_ns()
+        if self._scans % IDLE_SCANS == 0:
+            specs = (keeper.spec for keeper in self._keepers.values())
+            self._patience_ns = max((spec.hang.timeout_ns for spec in specs), default=0)
+        self._scans += 1
         verdicts: list[tuple[Keeper, Verdict]] = []
-        for keeper in self._keepers.values():
-            self.guarded(keeper.spec.name, self._look, keeper, now_ns, verdicts)
-        self.guarded("", self._judge, now_ns, verdicts)
+        quiet = 0
+        for name, keeper in self._keepers.items():
+            calm = keeper.calm
+            if calm is not None and not closely:
+                words, events, warn_after_ns = calm
+                if words[EVENT_PUBLISH] == events and now_ns - words[LIVENESS_NS] <= warn_after_ns:
+                    quiet += 1
+                    continue
+            self.guarded(name, self._look, keeper, now_ns, verdicts)
+        self.guarded("", self._judge, now_ns, verdicts, quiet)
 
     def _look(self, keeper: Keeper, now_ns: int, verdicts: list[tuple[Keeper, Verdict]]) -> None:
+        if self._scans % IDLE_SCANS and keeper.life.state in NO_PROCESS:
+            return
         keeper.relay()
         keeper.handle(Tick(), now_ns)
         verdict = keeper.judge(now_ns)
         if verdict is not None:
             verdicts.append((keeper, verdict))
 
-    def _judge(self, now_ns: int, verdicts: list[tuple[Keeper, Verdict]]) -> None:
+    def _judge(self, now_ns: int, verdicts: list[tuple[Keeper, Verdict]], quiet: int) -> None:
         hung = sum(verdict is not Verdict.FRESH for _keeper, verdict in verdicts)
-        patience_ns = max((k.spec.hang.timeout_ns for k in self._keepers.values()), default=0)
-        stall = self._guard.scanned(
-            now_ns, hung=hung, judged=len(verdicts), patience_ns=patience_ns
-        )
+        judged = len(verdicts) + quiet
+        stall = self._guard.scanned(now_ns, hung=hung, judged=judged, patience_ns=self._patience_ns)
         if stall is not None:
             self._on_stall(stall)
         if now_ns >= self._guard.excused_until_ns:

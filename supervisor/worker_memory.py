@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from shm.errors import SegmentError
 from shm.layout import Word
@@ -25,6 +26,18 @@ class Heard:
     record: EventRecord
     epoch: int
     pid: int
+
+
+class Calm(NamedTuple):
+    """
+    What to compare the words of a worker with, to see that nothing is to be done for it.
+
+    Good until its ``WorkerMemory`` is asked for anything else; mind files that are cut.
+    """
+
+    words: "memoryview[int]"
+    events: int  # EVENT_PUBLISH if there is no news
+    warn_after_ns: int  # LIVENESS_NS may be so old
 
 
 class WorkerMemory:
@@ -65,6 +78,13 @@ class WorkerMemory:
         if view is None or view.epoch != incarnation:
             return None
         return view.words[Word.LIVENESS_NS]
+
+    def calm(self, incarnation: int, warn_after_ns: int) -> Calm | None:
+        """Return what tells that nothing is new, if the segment is of this incarnation."""
+        view = self._view
+        if view is None or view.epoch != incarnation:
+            return None
+        return Calm(view.words, self._events_read, warn_after_ns)
 
     def close(self) -> None:
         """Unmap."""
