@@ -49,7 +49,7 @@ unit: $(VENV)/.test
 	TEST_ENGINE=websockets $(TWICE) tests/conformance -q $(SPREAD)
 
 system: $(VENV)/.test
-	$(TWICE) tests/system -q $(SPREAD)
+	$(TWICE) tests/system tests/faults -q $(SPREAD)
 
 # A fault is told with the three variables that show it again.
 FUZZ_SECONDS ?= 60

@@ -39,7 +39,7 @@ from supervisor.restart_facts import (
 from supervisor.worker_memory import Calm, Heard, WorkerMemory
 from worker.announcement import NOT_RELAYED, Announcement, EventKind, Origin
 from worker.endpoints import spec_file
-from worker.linux import signal_name
+from worker.linux import kill_group, signal_name
 from worker.spec import Assignment, ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
@@ -240,7 +240,10 @@ class Keeper:
         self._loop.remove_reader(self._pidfd)
         # Ours to reap only if the zygote died before it (we are the subreaper).
         with contextlib.suppress(ChildProcessError):
-            status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            dead = os.WEXITED | os.WNOHANG
+            if os.waitid(os.P_PIDFD, self._pidfd, dead | os.WNOWAIT) is not None:
+                kill_group(self.pid)
+            status = os.waitid(os.P_PIDFD, self._pidfd, dead)
             if status is not None:
                 exited = status.si_code == os.CLD_EXITED
                 self.exited(

@@ -39,7 +39,7 @@ from supervisor.zygote_link import (
 )
 from worker import runner
 from worker.exits import Exit
-from worker.linux import set_process_name, signal_name
+from worker.linux import kill_group, set_process_name, signal_name
 from worker.spec import Assignment
 
 NO_ROOM_S = 0.05
@@ -166,9 +166,10 @@ class Zygote:
         self._report(WorkerSpawned(name, incarnation, pid), pidfd)
 
     def _reap(self, pidfd: int) -> None:
+        pid = self._children.pop(pidfd)
+        kill_group(pid)
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         assert result is not None
-        pid = self._children.pop(pidfd)
         self._selector.unregister(pidfd)
         os.close(pidfd)
         if result.si_code == os.CLD_EXITED:

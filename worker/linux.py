@@ -1,5 +1,6 @@
-"""Linux calls that Python does not wrap: prctl(2), adjtimex(2); names of signals."""
+"""Linux calls that Python does not wrap: prctl(2), adjtimex(2); names of signals, groups of the dead."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -38,6 +39,16 @@ def clock_state() -> tuple[int, int]:
         raise OSError(code, os.strerror(code))
     _modes, _offset, _frequency, error_us, _estimate, status = TIMEX.unpack_from(buffer.raw)
     return status, error_us
+
+
+def kill_group(pid: int) -> None:
+    """
+    SIGKILL what a dead process has left of its group: what it had started and did not wait for.
+
+    Call it before the process is reaped: until then nobody else can have its number.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def signal_name(number: int) -> str:

@@ -9,6 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from shm.errors import SegmentError
+from supervisor.errors import FleetError
+from supervisor.status import gather
+
 PATIENCE_S = 20.0 * float(os.environ.get("FEEDWARDEN_TEST_PATIENCE", "1"))
 
 BINANCE = """
@@ -89,8 +93,16 @@ class Fleet:
             assert done.returncode == 0, (arguments, done.returncode, done.stderr)
         return done
 
+    @property
+    def shm_dir(self):
+        return self.shm_base / f"feedwarden-{os.geteuid()}" / self.name
+
     def status(self):
-        return json.loads(self.command("status", "--json", "--fleet", self.name).stdout)
+        """What ``status --json`` prints, without the cost of an interpreter for each look."""
+        try:
+            return json.loads(json.dumps(gather(self.shm_dir).document))
+        except (FleetError, SegmentError) as error:
+            raise AssertionError(f"no status: {error}") from error
 
     def rows(self):
         return {row["name"]: row for row in self.status()["connections"]}

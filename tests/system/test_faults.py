@@ -194,36 +194,6 @@ def test_an_unreachable_exchange_does_not_keep_the_fleet_from_starting(tmp_path,
         assert "cause=connect_refused" in fleet.said()
 
 
-def test_the_zygote_may_die_without_anybody_noticing_but_the_next_restart(tmp_path, exchange):
-    quick = "restart = { stable_after = 0 }\n"
-    with running_fleet(tmp_path, binance(exchange, "a", "b", extra=quick)) as fleet:
-        before = fleet.wait_up()
-        zygote = next(pid for pid in fleet.pids() if name_of(pid) == "fw-zygote")
-        with listening([before["a"]["endpoint"]], [b"data.a\0"]) as listener:
-            os.kill(zygote, signal.SIGKILL)
-            time.sleep(1)
-            assert_gap_free(listener.data())
-        assert {n: r["pid"] for n, r in fleet.rows().items()} == {
-            n: r["pid"] for n, r in before.items()
-        }
-        os.kill(before["a"]["pid"], signal.SIGKILL)
-        wait_for(lambda: fleet.rows()["a"]["pid"] not in (before["a"]["pid"], None), "replaced")
-        row = fleet.wait_up()["a"]
-        assert row["last_exit"]["signal"] == "SIGKILL", "reaped by the supervisor itself"
-        with listening([row["endpoint"]], [b"data.a\0"]) as listener:
-            wait_for(listener.data, "data on the new listener")
-        assert fleet.stop() == 0
-        assert fleet.shm_files() == []
-
-
-def name_of(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        return ""
-
-
 def test_a_crash_loop_is_flagged_and_does_not_slow_the_commands(tmp_path, exchange):
     eager = "restart = { initial_delay = 0.01, crash_loop = { deaths = 3, floor = 30 } }\n"
     with running_fleet(tmp_path, binance(exchange, "a", "b", extra=eager)) as fleet:

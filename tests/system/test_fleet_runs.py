@@ -38,7 +38,7 @@ def test_everything_a_user_reads_is_there(tmp_path, exchange):
         assert row["endpoint"] == f"ipc://{fleet.runtime_dir}/data/a.sock"
         assert row["last_exit"] is None
         assert rows["a"]["pid"] != rows["b"]["pid"]
-        document = fleet.status()
+        document = json.loads(fleet.command("status", "--json").stdout)
         assert document["schema"] == 1
         assert document["supervisor"] | {"tick_age_s": 0} == {
             "pid": fleet.process.pid,
