@@ -1,4 +1,4 @@
-"""Linux calls that Python does not wrap: prctl(2), adjtimex(2); names of signals, groups of the dead."""
+"""Linux calls that Python does not wrap: prctl(2), adjtimex(2); signals and groups of processes."""
 
 import contextlib
 import ctypes
