@@ -125,11 +125,13 @@ def create(
     name: str,
     incarnation: int,
     flags: int = 0,
+    touched: int | None = None,
 ) -> tuple[Segment, Path]:
     """
-    Return a locked, writable, pre-touched segment, and the temporary path that it still has.
+    Return a locked, writable segment, and the temporary path that it still has.
 
-    Fill it, then ``publish`` it.
+    Its pages exist, and the first ``touched`` bytes (default: all) are mapped already. Fill it,
+    then ``publish`` it.
 
     Raises:
         SegmentSpace: If the file system is too full.
@@ -140,7 +142,7 @@ def create(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)
-        descriptor, memory = _make(temporary, total_bytes)
+        descriptor, memory = _make(temporary, total_bytes, touched)
     except OSError as error:
         raise _creation_error(path, total_bytes, error) from error
     header = Header(
@@ -159,14 +161,14 @@ def create(
     return Segment(path, descriptor, memory, header), temporary
 
 
-def _make(temporary: Path, total_bytes: int) -> tuple[int, mmap.mmap]:
+def _make(temporary: Path, total_bytes: int, touched: int | None) -> tuple[int, mmap.mmap]:
     wanted = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, wanted, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.posix_fallocate(descriptor, 0, total_bytes)
         memory = mmap.mmap(descriptor, total_bytes)
-        _touch(memory, total_bytes)
+        touch(memory, 0, total_bytes if touched is None else touched)
     except BaseException:
         os.close(descriptor)
         temporary.unlink(missing_ok=True)
@@ -259,7 +261,9 @@ def open_readonly(
         raise
 
 
-def map_writable(path: Path, held: int, kind: SegmentKind, layout_hash: int) -> Segment:
+def map_writable(
+    path: Path, held: int, kind: SegmentKind, layout_hash: int, touched: int
+) -> Segment:
     """
     Return a segment mapped for writing, to go on in where its last owner stopped.
 
@@ -269,6 +273,7 @@ def map_writable(path: Path, held: int, kind: SegmentKind, layout_hash: int) -> 
             long as either.
         kind: What it must hold.
         layout_hash: Of the layout that it must have.
+        touched: How many of its first bytes shall be mapped at once.
 
     Raises:
         SegmentForeign: If it is not a segment of ours, or of another kind.
@@ -280,7 +285,7 @@ def map_writable(path: Path, held: int, kind: SegmentKind, layout_hash: int) -> 
     try:
         header = _checked_header(path, descriptor, kind, layout_hash)
         memory = mmap.mmap(descriptor, header.total_bytes)
-        _touch(memory, header.total_bytes)
+        touch(memory, 0, min(touched, header.total_bytes))
         return Segment(path, descriptor, memory, header)
     except BaseException:
         os.close(descriptor)
@@ -325,10 +330,17 @@ def _checked_header(path: Path, descriptor: int, kind: SegmentKind, layout_hash:
     )
 
 
-def _touch(memory: mmap.mmap, total_bytes: int) -> None:
-    # A first touch costs 2 to 3 us, at worst a millisecond: here, not on the message path.
+def touch(memory: mmap.mmap, start: int, length: int) -> None:
+    """
+    Have the pages of a part mapped before they are written to one by one.
+
+    A first write costs a microsecond a page, at worst a millisecond; in one go it costs half.
+    """
+    begin, end = start // PAGE * PAGE, min(start + length, len(memory))
+    if begin >= end:
+        return
     try:
-        memory.madvise(MADV_POPULATE_WRITE)
+        memory.madvise(MADV_POPULATE_WRITE, begin, end - begin)
     except OSError:
-        for offset in range(0, total_bytes, PAGE):
+        for offset in range(begin, end, PAGE):
             memory[offset] = memory[offset]  # what is there stays
