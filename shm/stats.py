@@ -12,7 +12,6 @@ from pathlib import Path
 from shm import segment
 from shm.errors import SegmentForeign, SegmentTruncated, SegmentVersion
 from shm.layout import (
-    BUCKETS,
     COUNTER_HELP,
     COUNTER_META,
     EVENT_BODY_MAX,
@@ -21,11 +20,7 @@ from shm.layout import (
     EVENT_SLOTS,
     EVENT_TAIL,
     LAYOUT_HASH,
-    SAMPLE,
-    SAMPLE_BYTES,
     SAMPLE_SLOTS_MIN,
-    SUB_BITS,
-    VALUE_MAX,
     SegmentKind,
     StatsLayout,
     Word,
@@ -33,12 +28,12 @@ from shm.layout import (
     stats_layout,
 )
 from shm.ordering import register_writer
+from shm.samples import make_recorder
 
 SUFFIX = ".stats"
 LOCK_TIMEOUT_NS = 10_000_000_000
 LOW_HALF = 0xFFFF_FFFF
 WORD_MAX = 1 << 62  # no number of ours gets that far
-SAMPLE_INTENT, SAMPLE_PUBLISH = int(Word.SAMPLE_INTENT), int(Word.SAMPLE_PUBLISH)
 CARRIED_WORDS = (
     Word.SEQ,
     Word.SAMPLE_INTENT,
@@ -74,6 +69,7 @@ class StatsWriter:
         words: The hot words, int64, indexed by ``shm.layout.Word``.
         counters: The counters, uint64, indexed by ``shm.layout.Counter``.
         epoch: The incarnation.
+        record: Adds a sample (``shm.samples.Record``).
         former_subscriptions: How many prefixes were subscribed at the predecessor's endpoint.
 
     """
@@ -87,11 +83,14 @@ class StatsWriter:
         self.counters = whole[layout.counters.offset : layout.counters.end].cast("Q")
         self._buckets = whole[layout.histograms.offset : layout.histograms.end].cast("Q")
         whole.release()
-        self._samples_offset = layout.samples.offset
-        self._sample_mask = layout.samples.count - 1
-        self._sample_seq = 0
         self._event_seq = 0
         self.former_subscriptions = 0
+        self._record_behind(0)
+
+    def _record_behind(self, seq: int) -> None:
+        self.record = make_recorder(
+            self._memory, self.words, self._buckets, self._layout.samples, seq
+        )
 
     @classmethod
     def create(
@@ -143,43 +142,6 @@ class StatsWriter:
             if held is not None:
                 os.close(held)
         return writer
-
-    def record(
-        self,
-        kind: int,
-        time_ns: int,
-        value_ns: int,
-        exchange_ns: int = 0,
-        aux: int = 0,
-        size: int = 0,
-    ) -> None:
-        """
-        Add one sample to the ring and to the histogram of its kind.
-
-        Args:
-            kind: A ``SampleKind``.
-            time_ns: When, CLOCK_MONOTONIC.
-            value_ns: The duration.
-            exchange_ns: The exchange's own stamp, CLOCK_REALTIME of its host, 0 if none.
-            aux: Free for the kind.
-            size: Bytes it came with.
-
-        """
-        words = self.words
-        self._sample_seq = seq = self._sample_seq + 1
-        packed = SAMPLE.pack(
-            seq, time_ns, value_ns, 0, kind, 0, exchange_ns, aux, size, 0, 0, seq & LOW_HALF
-        )
-        offset = self._samples_offset + (seq & self._sample_mask) * SAMPLE_BYTES
-        words[SAMPLE_INTENT] = seq
-        self._memory[offset : offset + SAMPLE_BYTES] = packed
-        words[SAMPLE_PUBLISH] = seq
-        if 0 <= value_ns <= VALUE_MAX:
-            shift = value_ns.bit_length() - SUB_BITS - 1
-            index = (shift << SUB_BITS) + (value_ns >> shift) if shift > 0 else value_ns
-        else:
-            index = BUCKETS - 1 if value_ns > 0 else 0
-        self._buckets[(kind - 1) * BUCKETS + index] += 1
 
     def event(self, kind: int, monotonic_ns: int, wall_ns: int, body: bytes) -> int:
         """
@@ -243,7 +205,8 @@ class StatsWriter:
             self.words[Word.SUBSCRIBERS] = self.former_subscriptions
         # A record that the predecessor did not finish was never published: its number is free. The
         # intent stays, for the half-overwritten slot comes along: readers must keep leaving it out.
-        self._sample_seq = self.words[Word.SAMPLE_PUBLISH]
+        newest = self.words[Word.SAMPLE_PUBLISH]
+        self._record_behind(newest)
         self._event_seq = self.words[Word.EVENT_PUBLISH]
         for section in (layout.counters, layout.events):
             self._memory[section.offset : section.end] = memory[section.offset : section.end]
@@ -251,4 +214,4 @@ class StatsWriter:
             samples = layout.samples
             self._memory[samples.offset : samples.end] = memory[samples.offset : samples.end]
         else:  # its records stand in other slots
-            self.words[Word.SAMPLE_FIRST] = self._sample_seq + 1
+            self.words[Word.SAMPLE_FIRST] = newest + 1

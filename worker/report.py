@@ -22,6 +22,7 @@ from worker.session import Session, State
 
 log = logging.getLogger("worker")
 
+RTT, LOOP_LAG, CONNECT = map(int, (SampleKind.RTT, SampleKind.LOOP_LAG, SampleKind.CONNECT))
 STAMP_NS = 100_000_000
 DRAIN_S = 0.02
 RTT_AVERAGE_OF = 10
@@ -90,7 +91,7 @@ class Report:
         self._counters[Counter.PONGS] += 1
         self._words[Word.LAST_PONG_NS] = now_ns
         if rtt_ns is not None:
-            self._stats.record(SampleKind.RTT, now_ns, rtt_ns)
+            self._stats.record(RTT, now_ns, rtt_ns)
             self._rtts.append(rtt_ns)
             self._words[Word.RTT_LAST_NS] = rtt_ns
             self._words[Word.RTT_AVG_NS] = sum(self._rtts) // len(self._rtts)
@@ -102,7 +103,7 @@ class Report:
         self._counters[Counter.EVENTS] += 1
         if announcement.kind is EventKind.UP:
             connect_ns = int(announcement.detail["connect_s"] * 1e9)
-            self._stats.record(SampleKind.CONNECT, monotonic_ns, connect_ns)
+            self._stats.record(CONNECT, monotonic_ns, connect_ns)
         self._stats.event(announcement.kind, monotonic_ns, wall_ns, event_body(announcement))
         self._publisher.event(announcement, wall_ns, monotonic_ns)
         if announcement.kind in NOT_RELAYED:
@@ -126,7 +127,7 @@ class Report:
         words[Word.LIVENESS_NS] = now_ns
         words[Word.LIVENESS_COUNT] += 1
         words[Word.LOOP_LAG_NS] = lag_ns
-        self._stats.record(SampleKind.LOOP_LAG, now_ns, lag_ns)
+        self._stats.record(LOOP_LAG, now_ns, lag_ns)
         if self._shown is not State.IDLE:
             self._publisher.liveness()
         self._stamp_due_ns = max(now_ns, self._stamp_due_ns) + STAMP_NS

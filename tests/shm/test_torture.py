@@ -27,7 +27,7 @@ WRITER = textwrap.dedent(
     how = sys.argv[2]
     writer = StatsWriter.create(Path(sys.argv[1]), "a", incarnation=1, ring_slots=1024)
     print("up", flush=True)
-    words, memory, offset = writer.words, writer._memory, writer._samples_offset
+    words, memory, offset = writer.words, writer._memory, writer._layout.samples.offset
     number = 0
     while True:
         number += 1
