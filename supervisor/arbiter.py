@@ -30,6 +30,7 @@ from supervisor.keeper import Keeper
 from supervisor.leftovers import Leftovers
 from supervisor.listener import listen
 from supervisor.liveness import SCAN_NS, HostStall
+from supervisor.pace import Pace, Storm
 from supervisor.premises import Premises
 from supervisor.quiet_logging import say
 from supervisor.registry import Registry
@@ -84,7 +85,8 @@ class Arbiter:
             self._note_rest,
         )
         self._zygote = self._forks.zygote
-        self._scanner = Scanner(self._keepers, self._stalled)
+        self._pace = Pace()
+        self._scanner = Scanner(self._keepers, self._pace, self._stalled, self._storm)
         self._leftovers = Leftovers(premises.shm_dir, premises.former_helpers, time.monotonic_ns())
         self._bus: Bus | None = None
         self._roster: Roster | None = None
@@ -201,6 +203,7 @@ class Arbiter:
             start_ticks=start_ticks(pid),
             events=events,
             spawn=self._forks.spawn,
+            pace=self._pace,
         )
 
     # Scanning --------------------------------------------------------------------------------
@@ -244,6 +247,9 @@ class Arbiter:
     def _stalled(self, stall: HostStall) -> None:
         late_s = round(stall.late_ns / 1e9, 3)
         self._publish(EventKind.HOST_STALL, late_s=late_s, hung=stall.hung, judged=stall.judged)
+
+    def _storm(self, storm: Storm) -> None:
+        self._publish(EventKind.STORM, waiting=storm.waiting)
 
     def _publish(self, kind: EventKind, **detail: object) -> None:
         announcement = Announcement(kind=kind, detail=detail)

@@ -298,8 +298,10 @@ class ConnectionKeys(Table):
     publish: PublishTable = Field(PublishTable(), description="What subscribers get.")
     limits: LimitsTable = Field(LimitsTable(), description="Bounds.")
     stop_timeout: Duration = _key("5s", description="From SIGTERM to SIGKILL.")
-    start_timeout: Duration = _key("20s", description="From fork to serving.")
-    ready_timeout: Duration = _key("30s", description="From fork to ready.")
+    start_timeout: Duration = _key("20s", description="From fork to the first stamp of its loop.")
+    ready_timeout: Duration = _key(
+        "30s", description="From fork to serving; modules of the operator are loaded in between."
+    )
 
 
 class ConnectionTable(ConnectionKeys):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from supervisor.pace import Pace
 from worker.announcement import Announcement, Origin
 
 
@@ -33,6 +34,7 @@ class Household:
     start_ticks: int
     events: EventSink
     spawn: Callable[[str, int, int], None]
+    pace: Pace
 
 
 def describe(announcement: Announcement, name: str = "", pid: int = 0) -> str:

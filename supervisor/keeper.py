@@ -33,6 +33,7 @@ from supervisor.restart_facts import (
     Spawn,
     Spawned,
     SpawnFailed,
+    Stamped,
     Tick,
     Up,
 )
@@ -78,7 +79,7 @@ class Keeper:
         write_slot: Callable[[Slot], None],
     ) -> None:
         self.spec = spec
-        self.life = WorkerLife(spec)
+        self.life = WorkerLife(spec, household.pace)
         self.liveness = Liveness(spec.hang)
         self.pid = 0
         self._ticks = 0  # start ticks of the process
@@ -138,6 +139,7 @@ class Keeper:
 
     def _expire(self) -> None:
         self._armed_ns = None  # the loop's clock may be early by its resolution: armed again then
+        self.relay()  # a first stamp in time counts, even if nobody looked yet
         self.handle(Tick())
 
     def _spawn(self) -> None:
@@ -275,6 +277,8 @@ class Keeper:
         self._memory.listen(self._hear)
         # Of an earlier life, if it could not be opened before: a successor must count on.
         self.incarnation = max(self.incarnation, self._memory.epoch)
+        if self.life.state is State.STARTING and self._memory.stamp_ns(self.incarnation):
+            self.handle(Stamped())
         self._note_calm()
 
     def _hear(self, heard: Heard) -> None:

@@ -67,6 +67,8 @@ class HostGuard:
     If our own scan came late, or at least three workers and more than half went silent at once,
     everybody gets one further ``hang.timeout`` of patience, once: a second stall within the
     patience of the first extends nothing, so that a fleet that really hangs is still replaced.
+    The first scan has none before it, so nobody knows whether the host stood: it excuses likewise,
+    and is no stall.
     """
 
     def __init__(self) -> None:
@@ -86,7 +88,9 @@ class HostGuard:
 
         """
         late_ns = 0
-        if self._last_scan_ns is not None:
+        if self._last_scan_ns is None:
+            self.excused_until_ns = now_ns + patience_ns
+        else:
             late_ns = now_ns - self._last_scan_ns - SCAN_NS
         self._last_scan_ns = now_ns
         at_once = judged >= 3 and hung * 2 > judged and self._hung_before * 2 <= judged

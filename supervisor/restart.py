@@ -8,6 +8,7 @@ no random numbers: the shell is ``supervisor/keeper.py``.
 import enum
 from collections import deque
 
+from supervisor.pace import Pace
 from supervisor.restart_facts import (
     Action,
     Announce,
@@ -23,6 +24,7 @@ from supervisor.restart_facts import (
     Spawn,
     Spawned,
     SpawnFailed,
+    Stamped,
     StartWanted,
     StopWanted,
     Tick,
@@ -90,7 +92,12 @@ class WorkerLife:
     what is. Delay rules (all numbers from the connection's ``restart`` table): at once if the
     worker had been UP for ``stable_after``, else ``initial_delay`` doubling to ``max_delay`` with
     25 % jitter either way; the doubling is forgotten after ``reset_after`` UP or by an operator.
-    ``crash_loop`` is a flag with a floor, not a second limiter: retries never stop.
+    ``crash_loop`` is a flag with a floor, not a second limiter: retries never stop. Of many that
+    die together, all but a few wait for their turn besides (``supervisor/pace.py``).
+
+    Args:
+        spec: The connection.
+        pace: Of the fleet; one life alone needs none.
 
     Attributes:
         restarts: Unexpected deaths that were replaced.
@@ -99,8 +106,9 @@ class WorkerLife:
 
     """
 
-    def __init__(self, spec: ConnectionSpec) -> None:
+    def __init__(self, spec: ConnectionSpec, pace: Pace | None = None) -> None:
         self.spec = spec
+        self._pace = Pace() if pace is None else pace
         self.state = State.STOPPED
         self.wanted = False
         self.crash_loop = False
@@ -112,6 +120,9 @@ class WorkerLife:
         self._kill_cause = ""  # why we ended it, "" if it died by itself
         self._operator_signal = ""  # that may have ended it
         self._killed = False  # SIGKILL was sent
+        self._forked_ns = 0  # or asked for, while there is no process yet
+        self._stamped = False
+        self._has_turn = False  # among the fleet's replacements: ``deadline_ns`` is when
         self._attempt = 0
         self._deaths: deque[int] = deque()
         self._up_since_ns: int | None = None
@@ -125,6 +136,9 @@ class WorkerLife:
             kill_cause=self._kill_cause,
             operator_signal=self._operator_signal,
             killed=self._killed,
+            forked_ns=self._forked_ns,
+            stamped=self._stamped,
+            has_turn=self._has_turn,
             attempt=self._attempt,
             deaths=tuple(self._deaths),
             up_since_ns=self._up_since_ns,
@@ -145,6 +159,8 @@ class WorkerLife:
         self._kill_cause = remembered.kill_cause
         self._operator_signal = remembered.operator_signal
         self._killed = remembered.killed
+        self._forked_ns, self._stamped = remembered.forked_ns, remembered.stamped
+        self._has_turn = remembered.has_turn
         self._attempt = remembered.attempt
         self._deaths.extend(remembered.deaths)
         self._up_since_ns = remembered.up_since_ns
@@ -176,9 +192,11 @@ class WorkerLife:
             case KillWanted(signal):
                 return self._kill(signal)
             case Spawned():
-                return (_say(EventKind.SPAWN),)
+                return self._spawned(now_ns)
             case SpawnFailed(error):
                 return self._spawn_failed(now_ns, error)
+            case Stamped():
+                self._stamp()
             case Ready():
                 return self._ready()
             case Up():
@@ -236,6 +254,27 @@ class WorkerLife:
 
     # What happened ---------------------------------------------------------------------------
 
+    def _spawned(self, now_ns: int) -> tuple[Action, ...]:
+        self._forked_ns = now_ns
+        if self.state is State.STARTING:
+            self.deadline_ns = now_ns + self._first_limit_ns
+        return (_say(EventKind.SPAWN),)
+
+    @property
+    def _first_limit_ns(self) -> int:
+        return min(self.spec.start_timeout_ns, self.spec.ready_timeout_ns)
+
+    def _limit_missed(self) -> Cause:
+        if self._stamped or self.spec.ready_timeout_ns < self.spec.start_timeout_ns:
+            return Cause.READY_TIMEOUT
+        return Cause.START_TIMEOUT
+
+    def _stamp(self) -> None:
+        """Go from the first limit to the second: what follows may load an operator's modules."""
+        if self.state is State.STARTING and not self._stamped:
+            self._stamped = True
+            self.deadline_ns = self._forked_ns + self.spec.ready_timeout_ns
+
     def _spawn_failed(self, now_ns: int, error: str) -> tuple[Action, ...]:
         if not self.wanted:
             self._rest()
@@ -263,9 +302,9 @@ class WorkerLife:
             return ()
         match self.state:
             case State.BACKOFF:
-                return (_say(EventKind.RESTART, Cause.BACKOFF), *self._spawn(now_ns))
+                return self._in_turn(now_ns, Cause.BACKOFF)
             case State.STARTING:
-                return self._abort(now_ns, Cause.START_TIMEOUT)
+                return self._abort(now_ns, self._limit_missed())
             case State.STOPPING:
                 self._kill_cause = Cause.STOP_TIMEOUT
                 return self._kill_now(now_ns, Cause.STOP_TIMEOUT)
@@ -305,12 +344,22 @@ class WorkerLife:
             said = self._count_death(now_ns)
         delay_ns = self._delay(draw)
         if self.crash_loop and self.spec.restart.crash_loop is not None:
-            delay_ns = max(delay_ns, self.spec.restart.crash_loop.floor_ns)
+            # Upwards only, it is a floor: workers that fail together shall not stay in step.
+            floor_ns = self.spec.restart.crash_loop.floor_ns
+            delay_ns = max(delay_ns, round(floor_ns * (1 + JITTER * draw)))
         if delay_ns == 0:
-            return (*said, _say(EventKind.RESTART, cause), *self._spawn(now_ns))
+            return said + self._in_turn(now_ns, cause)
         self.state = State.BACKOFF
         self.deadline_ns = now_ns + delay_ns
         return (*said, _say(EventKind.BACKOFF, cause, delay_ns / SECOND_NS, attempt=self._attempt))
+
+    def _in_turn(self, now_ns: int, cause: str) -> tuple[Action, ...]:
+        """Fork, unless too many of the fleet are replaced at this moment."""
+        turn_ns = now_ns if self._has_turn else self._pace.turn(now_ns)
+        if turn_ns == now_ns:
+            return (_say(EventKind.RESTART, cause), *self._spawn(now_ns))
+        self.state, self.deadline_ns, self._has_turn = State.BACKOFF, turn_ns, True
+        return (_say(EventKind.BACKOFF, Cause.STORM, (turn_ns - now_ns) / SECOND_NS),)
 
     def _cause_of_death(self, code: int | None, signal: str | None) -> str:
         if self._kill_cause:
@@ -374,10 +423,11 @@ class WorkerLife:
     def _spawn(self, now_ns: int) -> tuple[Action, ...]:
         self.state = State.STARTING
         self._replace, self._kill_cause, self._operator_signal = False, "", ""
-        self._killed = False
+        self._killed = self._stamped = self._has_turn = False
+        self._forked_ns = now_ns
         self._longest_up_ns = -1
         self._up_since_ns = None
-        self.deadline_ns = now_ns + min(self.spec.start_timeout_ns, self.spec.ready_timeout_ns)
+        self.deadline_ns = now_ns + self._first_limit_ns
         return (Spawn(),)
 
     def _terminate(self, now_ns: int, cause: str) -> tuple[Action, ...]:
@@ -406,7 +456,7 @@ class WorkerLife:
         return (_say(EventKind.KILL, cause, signal="SIGKILL"), Signal("SIGKILL"))
 
     def _rest(self) -> None:
-        self.state, self.deadline_ns = State.STOPPED, None
+        self.state, self.deadline_ns, self._has_turn = State.STOPPED, None, False
 
 
 def _say(

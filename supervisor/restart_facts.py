@@ -47,6 +47,11 @@ class SpawnFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamped:
+    """Its loop turns: it has put its first stamp into shared memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """The process serves its endpoint and stamps."""
 
@@ -93,6 +98,7 @@ Event = (
     | KillWanted
     | Spawned
     | SpawnFailed
+    | Stamped
     | Ready
     | Up
     | Down
@@ -119,6 +125,9 @@ class Remembered:
     kill_cause: str = ""
     operator_signal: str = ""
     killed: bool = False
+    forked_ns: int = 0
+    stamped: bool = False
+    has_turn: bool = False
     attempt: int = 0
     deaths: tuple[int, ...] = ()
     up_since_ns: int | None = None

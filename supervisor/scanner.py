@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from shm.layout import Word
 from supervisor.keeper import Keeper
 from supervisor.liveness import HostGuard, HostStall, Verdict
+from supervisor.pace import Pace, Storm
 from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import Hung, Tick
 
@@ -28,14 +29,21 @@ class Scanner:
 
     Args:
         keepers: By name; may still be filled.
+        pace: Of the fleet's replacements.
         on_stall: Called when the host, not a worker, stood still.
+        on_storm: Called when workers began to die faster than they may be replaced.
 
     """
 
     def __init__(
-        self, keepers: Mapping[str, Keeper], on_stall: Callable[[HostStall], None]
+        self,
+        keepers: Mapping[str, Keeper],
+        pace: Pace,
+        on_stall: Callable[[HostStall], None],
+        on_storm: Callable[[Storm], None],
     ) -> None:
-        self._keepers, self._on_stall = keepers, on_stall
+        self._keepers, self._pace = keepers, pace
+        self._on_stall, self._on_storm = on_stall, on_storm
         self._guard = HostGuard()
         self._faults: set[tuple[str, str]] = set()
         self._scans = self._patience_ns = 0
@@ -64,6 +72,8 @@ class Scanner:
                     continue
             self.guarded(name, self._look, keeper, now_ns, verdicts)
         self.guarded("", self._judge, now_ns, verdicts, quiet)
+        if (storm := self._pace.news()) is not None:
+            self.guarded("", self._on_storm, storm)
 
     def _look(self, keeper: Keeper, now_ns: int, verdicts: list[tuple[Keeper, Verdict]]) -> None:
         if self._scans % IDLE_SCANS and keeper.life.state in NO_PROCESS:

@@ -42,6 +42,7 @@ class EventKind(IntEnum):
     CONFIG = 25
     SUPERVISOR_UP = 26
     SUPERVISOR_DOWN = 27
+    STORM = 28
 
     @property
     def label(self) -> str:
@@ -90,9 +91,11 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"
     HANG = "hang"
     START_TIMEOUT = "start_timeout"
+    READY_TIMEOUT = "ready_timeout"
     STOP_TIMEOUT = "stop_timeout"
     SPAWN_FAILED = "spawn_failed"
     BACKOFF = "backoff"
+    STORM = "storm"
     DEATHS = "deaths"
     CREDENTIALS = "credentials"
     CONFIGURATION = "configuration"

@@ -24,6 +24,7 @@ import uvloop
 
 from shm.errors import SegmentError, SegmentLocked, SegmentUnavailable
 from shm.journal import Journal
+from shm.layout import Word
 from shm.stats import StatsWriter
 from worker import endpoints
 from worker.announcement import Announcement, Cause, EventKind, Origin
@@ -306,6 +307,8 @@ async def _serve(
     placement: Placement,
     journal: Journal | None,
 ) -> Exit:
+    # The loop turns. What comes before we serve may take its time: modules of the operator's.
+    stats.words[Word.LIVENESS_NS] = time.monotonic_ns()
     try:
         runner = Runner(assignment, stats, listener, placement, journal)
     except FunctionUnusable as error:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from process_facts import FACTS
 
+from supervisor.pace import BURST, TURN_NS, Pace
 from supervisor.restart import ABORT_GRACE_NS, NO_PROCESS, TRANSITIONS, State, WorkerLife
 from supervisor.restart_facts import (
     Announce,
@@ -20,6 +21,7 @@ from supervisor.restart_facts import (
     Spawn,
     Spawned,
     SpawnFailed,
+    Stamped,
     StartWanted,
     StopWanted,
     Tick,
@@ -224,14 +226,98 @@ def test_a_hung_worker_is_aborted_for_its_stack_then_killed():
     assert worker.last_exit.cause == "hang"
 
 
-def test_a_worker_that_does_not_get_ready_is_replaced():
+def test_a_worker_whose_loop_never_turns_is_replaced_after_start_timeout_from_its_fork():
+    worker = life()
+    worker.handle(0, StartWanted())
+    worker.handle(3 * SECOND_NS, Spawned())
+    assert worker.handle(23 * SECOND_NS - 1, Tick()) == ()
+    assert Signal("SIGABRT") in worker.handle(23 * SECOND_NS, Tick())
+    worker.handle(23 * SECOND_NS, Exited(None, "SIGABRT", MIDDLE))
+    assert worker.last_exit.cause == "start_timeout"
+    assert worker.state is State.BACKOFF
+
+
+def test_a_worker_that_stamped_has_until_ready_timeout_to_serve():
     worker = life()
     worker.handle(0, StartWanted())
     worker.handle(0, Spawned())
-    assert Signal("SIGABRT") in worker.handle(20 * SECOND_NS, Tick())
-    worker.handle(20 * SECOND_NS, Exited(None, "SIGABRT", MIDDLE))
-    assert worker.last_exit.cause == "start_timeout"
-    assert worker.state is State.BACKOFF
+    worker.handle(19 * SECOND_NS, Stamped())
+    assert worker.handle(30 * SECOND_NS - 1, Tick()) == ()
+    worker.handle(30 * SECOND_NS - 1, Stamped())
+    assert Signal("SIGABRT") in worker.handle(30 * SECOND_NS, Tick())
+    worker.handle(30 * SECOND_NS, Exited(None, "SIGABRT", MIDDLE))
+    assert worker.last_exit.cause == "ready_timeout"
+
+
+def test_a_ready_timeout_below_start_timeout_holds_from_the_fork():
+    worker = WorkerLife(ConnectionSpec(name="a", url="ws://h/", ready_timeout_ns=3 * SECOND_NS))
+    worker.handle(0, StartWanted())
+    worker.handle(0, Spawned())
+    assert Signal("SIGABRT") in worker.handle(3 * SECOND_NS, Tick())
+    worker.handle(3 * SECOND_NS, Exited(None, "SIGABRT", MIDDLE))
+    assert worker.last_exit.cause == "ready_timeout"
+
+
+def test_neither_limit_holds_once_it_serves():
+    worker = life()
+    worker.handle(0, StartWanted())
+    worker.handle(0, Spawned())
+    worker.handle(1, Stamped())
+    worker.handle(2, Ready())
+    worker.handle(3, Stamped())
+    assert worker.handle(10**18, Tick()) == ()
+    assert worker.state is State.RUNNING
+
+
+def test_workers_that_fail_together_do_not_stay_in_step_at_the_floor():
+    deadlines = set()
+    for draw in (0.0, 0.3, 0.9):
+        worker = running(crash_loop=CrashLoopSpec(deaths=1))
+        worker.handle(0, Exited(1, None, draw))
+        deadlines.add(worker.deadline_ns)
+        assert worker.deadline_ns >= 5 * SECOND_NS
+    assert len(deadlines) == 3
+
+
+def fleet(count, **restart):
+    """Lives of one fleet, all running and up for long."""
+    pace, lives = Pace(), []
+    for number in range(count):
+        spec = ConnectionSpec(name=f"a{number}", url="ws://h/", restart=RestartSpec(**restart))
+        worker = WorkerLife(spec, pace)
+        worker.handle(-11 * SECOND_NS, StartWanted())
+        worker.handle(-11 * SECOND_NS, Ready())
+        worker.handle(-11 * SECOND_NS, Up())
+        lives.append(worker)
+    return lives
+
+
+def test_of_many_that_die_at_once_a_few_are_replaced_at_once_and_the_others_in_turn():
+    lives = fleet(50)
+    said = [shape(life.handle(0, Exited(None, "SIGKILL", MIDDLE))) for life in lives]
+    assert said[:BURST] == [["exit", "restart", Spawn()]] * BURST
+    assert said[BURST:] == [["exit", "backoff"]] * (50 - BURST)
+    waiting = [life.deadline_ns for life in lives[BURST:]]
+    assert waiting == [TURN_NS * turn for turn in range(1, 46)]
+    for worker in lives[BURST:]:
+        assert worker.handle(worker.deadline_ns - 1, Tick()) == ()
+        assert shape(worker.handle(worker.deadline_ns, Tick())) == ["restart", Spawn()]
+
+
+def test_whose_delays_end_at_the_same_instant_take_turns_too():
+    lives = fleet(20, stable_after_ns=60 * SECOND_NS)
+    for worker in lives:
+        assert shape(worker.handle(0, Exited(1, None, MIDDLE))) == ["exit", "backoff"]
+    now_ns = lives[0].deadline_ns
+    said = [shape(worker.handle(now_ns, Tick())) for worker in lives]
+    assert said == [["restart", Spawn()]] * BURST + [["backoff"]] * (20 - BURST)
+
+
+def test_an_operator_waits_for_nobody():
+    lives = fleet(50)
+    for worker in lives:
+        worker.handle(0, Exited(1, None, MIDDLE))
+    assert shape(lives[-1].handle(0, RestartWanted())) == ["restart", Spawn()]
 
 
 def test_a_refused_fork_is_retried():
@@ -251,7 +337,7 @@ def test_whatever_happens_there_is_at_most_one_process_and_the_last_intent_is_re
     worker, processes, pending, now_ns = life(), 0, 0, 0
     for elapsed_ns, fact in steps:
         now_ns += elapsed_ns
-        if isinstance(fact, Exited | Ready | Up | Down | Hung) and not processes:
+        if isinstance(fact, Exited | Stamped | Ready | Up | Down | Hung) and not processes:
             continue  # facts of a process that is not there
         if isinstance(fact, SpawnFailed) and not pending:
             continue

@@ -10,6 +10,7 @@ from supervisor.restart_facts import (
     Ready,
     RestartWanted,
     SpawnFailed,
+    Stamped,
     StartWanted,
     StopWanted,
     Tick,
@@ -19,7 +20,7 @@ from worker.spec import SECOND_NS
 
 FACTS = st.one_of(
     st.sampled_from([StartWanted(), StopWanted(), RestartWanted(), KillWanted("SIGKILL")]),
-    st.sampled_from([Ready(), Up(), Down(), Hung(6 * SECOND_NS), Tick()]),
+    st.sampled_from([Stamped(), Ready(), Up(), Down(), Hung(6 * SECOND_NS), Tick()]),
     st.builds(
         Exited,
         st.sampled_from([0, 1, 69, 70, 75, 77, 78]),
