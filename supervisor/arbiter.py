@@ -34,6 +34,7 @@ from supervisor.pace import Pace, Storm
 from supervisor.premises import Premises
 from supervisor.quiet_logging import say
 from supervisor.registry import Registry
+from supervisor.reloading import Reloading
 from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import KillWanted, StartWanted, StopWanted
 from supervisor.roster import Roster
@@ -169,8 +170,14 @@ class Arbiter:
         stack.callback(self._registry.close)
         self._bus = Bus(context, lent, premises.events_socket, self._registry.epoch, needed)
         stack.callback(self._bus.close)
+        household = self._household(self._bus)
+        roster = Roster(self._keepers, premises, self._forks, self._registry, household)
+        self._roster = roster
+        stack.callback(roster.close)
         door = listen(premises.control_socket)
-        commands = Commands(self._fleet, self._keepers, self._stop_asked)
+        stopping = self._stop_asked.is_set
+        reloading = Reloading(self._fleet, roster, premises, stopping, self._announce)
+        commands = Commands(self._fleet.file, roster, reloading, self._stop_asked)
         self._control = Control(context, door, premises.control_socket, commands.obey, needed)
         stack.callback(self._control.close)
         self._read(stack, self._control.fileno(), self._control.drain)
@@ -178,10 +185,7 @@ class Arbiter:
             self._read(stack, gate.fileno(), gate.look)
         wake = stack.enter_context(listen(premises.wake_socket, socket.SOCK_DGRAM))
         self._read(stack, wake.fileno(), lambda: self._woken(wake))
-        household = self._household(self._bus)
-        self._roster = Roster(self._keepers, premises, self._forks, self._registry, household)
-        stack.callback(self._roster.close)
-        self._roster.admit(self._fleet.connections)
+        roster.admit(self._fleet.connections)
         self._files = FileWatch(premises.shm_dir)
         stack.callback(self._files.close)
         self._scan_timer = self._loop.call_later(SCAN_NS / 1e9, self._scan)
@@ -252,7 +256,9 @@ class Arbiter:
         self._publish(EventKind.STORM, waiting=storm.waiting)
 
     def _publish(self, kind: EventKind, **detail: object) -> None:
-        announcement = Announcement(kind=kind, detail=detail)
+        self._announce(Announcement(kind=kind, detail=detail))
+
+    def _announce(self, announcement: Announcement) -> None:
         log.info("%s", describe(announcement))
         if self._bus is not None:
             self._bus.publish(announcement, self._origin)

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,6 @@ def refuse_if_too_large(fleet: Fleet) -> None:
             memory are charged to whoever touches them first: to our workers).
 
     """
-    base = base_directory()
-    space = os.statvfs(base)
-    place, free = min(
-        [(base, space.f_bavail * space.f_frsize), *memory_limits()], key=lambda found: found[1]
-    )
     directory = fleet_directory(fleet.name)
     sizes = [
         segment_bytes(connection) - _kept_bytes(directory, connection)
@@ -70,6 +65,40 @@ def refuse_if_too_large(fleet: Fleet) -> None:
     ]
     # A worker that is replaced has two stats segments for a moment.
     twice = max(stats_bytes(connection.publish.ring) for connection in fleet.connections)
+    _refuse_unless_fitting(sizes, twice)
+
+
+def refuse_without_room(
+    new: Sequence[ConnectionSpec], replaced: Sequence[tuple[ConnectionSpec, ConnectionSpec]]
+) -> None:
+    """
+    Add up what a running fleet will need besides what it has.
+
+    Args:
+        new: Connections that it gets.
+        replaced: Those whose process is replaced, as they were and as they will be. All have two
+            stats segments for a moment, and two journals if the size is another.
+
+    Raises:
+        DirectoryRefused: If FEEDWARDEN_SHM names no directory.
+        TooLarge: If that does not fit.
+
+    """
+    twice = 0
+    for former, wanted in replaced:
+        twice += stats_bytes(wanted.publish.ring)
+        if former.publish.journal != wanted.publish.journal:
+            twice += journal_bytes(wanted.publish.journal)
+    if new or twice:
+        _refuse_unless_fitting([segment_bytes(connection) for connection in new], twice)
+
+
+def _refuse_unless_fitting(sizes: list[int], twice: int) -> None:
+    base = base_directory()
+    space = os.statvfs(base)
+    place, free = min(
+        [(base, space.f_bavail * space.f_frsize), *memory_limits()], key=lambda found: found[1]
+    )
     needed = sum(sizes) + twice
     if needed <= free:
         return

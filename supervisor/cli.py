@@ -277,10 +277,11 @@ def reload(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    as_json: JsonOption = False,
     fleet: FleetOption = None,
 ) -> int:
-    """Take over changed subscriptions without a new session; all of a file's changes or none."""
-    return orders.give("reload", [], fleet=fleet, file=file, dry_run=dry_run)
+    """Take over a changed fleet.toml, all of it or nothing; what has not changed is not touched."""
+    return orders.give("reload", [], fleet=fleet, file=file, dry_run=dry_run, as_json=as_json)
 
 
 @verb

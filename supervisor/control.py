@@ -5,11 +5,14 @@ memory by whoever wants to wait. Orders on a worker are idempotent and the last 
 order is ever refused because another one is under way.
 """
 
+import asyncio
+import contextlib
+import functools
 import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import zmq
@@ -43,12 +46,14 @@ class Reply(msgspec.Struct, frozen=True):
     """
     ``error`` is empty if the order was accepted, else ``code`` is what the command ends with.
 
-    ``lines`` say what is done, where that is not plain.
+    ``lines`` say what is done, where that is not plain; ``document`` the same for ``--json``, a
+    refusal included.
     """
 
     error: str = ""
     code: int = 1
     lines: tuple[str, ...] = ()
+    document: dict[str, Any] | None = None
 
 
 _orders = msgspec.json.Decoder(Order)
@@ -63,7 +68,7 @@ class Control:
         context: The supervisor's ZeroMQ context.
         listener: A listening socket of ``path``; it is ours from here.
         path: ``<runtime_dir>/control.sock``.
-        obey: Carries out an order.
+        obey: Carries out an order; what takes its time is answered when it is done.
         needed: Descriptors that the fleet itself needs (supervisor/gate.py).
 
     """
@@ -73,7 +78,7 @@ class Control:
         context: "zmq.Context[zmq.Socket[bytes]]",
         listener: socket.socket,
         path: Path,
-        obey: Callable[[Order], Reply],
+        obey: Callable[[Order], Reply | asyncio.Future[Reply]],
         needed: int = 0,
     ) -> None:
         self._obey = obey
@@ -101,13 +106,28 @@ class Control:
                 peer, *frames = self._router.recv_multipart(DONTWAIT)
             except zmq.Again:
                 return
-            reply = msgspec.json.encode(self._answer(frames[-1] if frames else b""))
-            try:
-                self._router.send_multipart([peer, reply], DONTWAIT)
-            except zmq.ZMQError:  # the asker has gone or reads nothing: the order stands
-                continue
+            reply = self._answer(frames[-1] if frames else b"")
+            if isinstance(reply, Reply):
+                self._send(peer, reply)
+            else:
+                reply.add_done_callback(functools.partial(self._send_later, peer))
 
-    def _answer(self, request: bytes) -> Reply:
+    def _send(self, peer: bytes, reply: Reply) -> None:
+        with contextlib.suppress(zmq.ZMQError):  # who asked has gone or reads nothing: it stands
+            self._router.send_multipart([peer, msgspec.json.encode(reply)], DONTWAIT)
+
+    def _send_later(self, peer: bytes, done: "asyncio.Future[Reply]") -> None:
+        if self._router.closed:
+            return
+        if done.cancelled():
+            self._send(peer, Reply("the fleet is being shut down"))
+        elif (error := done.exception()) is not None:
+            log.error("an order failed", exc_info=error)
+            self._send(peer, Reply(f"failed: {type(error).__name__}: {error}"))
+        else:
+            self._send(peer, done.result())
+
+    def _answer(self, request: bytes) -> "Reply | asyncio.Future[Reply]":
         try:
             order = _orders.decode(request)
         except (ValueError, RecursionError) as error:  # MsgspecError is a ValueError

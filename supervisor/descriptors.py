@@ -60,6 +60,11 @@ def prepare(connections: int) -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    refuse_too_many(connections)
+
+
+def refuse_too_many(connections: int) -> None:
+    """Raise ``TooFewDescriptors`` if a fleet does not fit into the limit in force."""
     needed = needed_by(connections)
     if limit() < needed:
         raise TooFewDescriptors(connections, needed, limit())

@@ -11,8 +11,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,7 +39,7 @@ from supervisor.restart_facts import (
     Up,
 )
 from supervisor.worker_memory import Calm, Heard, WorkerMemory
-from worker.announcement import NOT_RELAYED, Announcement, EventKind, Origin
+from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin
 from worker.endpoints import spec_file
 from worker.linux import kill_group, signal_name
 from worker.spec import Assignment, ConnectionSpec
@@ -192,13 +193,46 @@ class Keeper:
             pid=self.pid,
         )
 
-    def respecify(self, spec: ConnectionSpec) -> None:
-        """Have another subscription; a living worker takes it over without a new session."""
-        self.spec = spec
-        path = spec_file(self._household.shm_dir, spec.name)
-        fresh = path.with_name(f".{path.name}.tmp")
-        fresh.write_bytes(msgspec.msgpack.encode(spec))
-        fresh.rename(path)
+    def prepare(self, spec: ConnectionSpec) -> None:
+        """
+        Write down another specification where the worker will find it.
+
+        Raises:
+            OSError: If there is no room for it.
+
+        """
+        self._fresh_file().write_bytes(msgspec.msgpack.encode(spec))
+
+    def unprepare(self) -> None:
+        """Undo ``prepare``."""
+        self._fresh_file().unlink(missing_ok=True)
+
+    def _fresh_file(self) -> Path:
+        path = spec_file(self._household.shm_dir, self.spec.name)
+        return path.with_name(f".{path.name}.tmp")
+
+    def tell_change(self, doing: str, keys: Sequence[str]) -> None:
+        """Announce what becomes of the connection and why."""
+        detail = {"action": doing, "keys": list(keys)}
+        self._announce(Announcement(kind=EventKind.CONFIG, cause=Cause.CONFIG, detail=detail))
+
+    def respecify(self, spec: ConnectionSpec, *, to_worker: bool = False) -> None:
+        """
+        Have another specification, which counts from the next process on.
+
+        Args:
+            spec: The specification.
+            to_worker: Whether the living worker takes it over; it is prepared then.
+
+        """
+        if spec.hang != self.spec.hang:
+            self.liveness = Liveness(spec.hang)
+        self.spec = self.life.spec = spec
+        if self._fresh_file().exists():
+            self._fresh_file().rename(spec_file(self._household.shm_dir, spec.name))
+        self.handle(Tick())
+        if not to_worker:
+            return
         if self.life.state is State.RUNNING:
             self._signal("SIGUSR1")
         else:  # one that is being forked has the old one, and a signal before it listens is death

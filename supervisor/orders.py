@@ -1,5 +1,6 @@
 """Orders: the verbs that change something, given to the supervisor and, if asked, waited for."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from supervisor.status import gather
 from worker.endpoints import CONTROL
 
 REPLY_TIMEOUT_S = 5.0
+RELOAD_TIMEOUT_S = 60.0  # beyond what a file may take to be read, twice
 POLL_S = 0.05
 
 
@@ -42,9 +44,12 @@ def give(
     signal_name: str = "SIGKILL",
     file: Path | None = None,
     dry_run: bool = False,
+    as_json: bool = False,
 ) -> int:
     """
     Give one order; with ``wait_s`` above 0 return only when it has come true.
+
+    With ``as_json`` the answer's document is printed, and a refusal is one, too.
 
     Raises:
         NoSuchFleet: If no such fleet has a living supervisor.
@@ -64,12 +69,16 @@ def give(
         for name in names:
             if not before[name].pid:
                 print(f"{name}: no process, nothing to kill", file=sys.stderr)
-    reply = send_order(control, order, REPLY_TIMEOUT_S)
+    patience_s = RELOAD_TIMEOUT_S if verb == "reload" else REPLY_TIMEOUT_S
+    reply = send_order(control, order, patience_s)
     if reply is None:
         raise TimedOut(
-            f"the supervisor of {shm_dir.name!r} did not answer within {REPLY_TIMEOUT_S:g} s; "
+            f"the supervisor of {shm_dir.name!r} did not answer within {patience_s:g} s; "
             "it may be stopped or hung (supervisor status tells its pid)"
         )
+    if as_json and reply.document is not None:
+        print(json.dumps(reply.document))
+        return reply.code if reply.error else 0
     if reply.error:
         raise OrderRefused(reply.error, reply.code)
     for line in reply.lines:

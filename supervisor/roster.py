@@ -6,7 +6,7 @@ line of the registry, its listener and its files taken away. Until then it may b
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from shm.errors import SegmentError
 from supervisor.errors import FleetError
@@ -50,6 +50,11 @@ class Roster:
         self._held = False
 
     @property
+    def keepers(self) -> Mapping[str, Keeper]:
+        """All connections by name, those that are going among them."""
+        return self._keepers
+
+    @property
     def staying(self) -> dict[str, Keeper]:
         """The connections that nobody dismissed, by name."""
         return {name: keeper for name, keeper in self._keepers.items() if name not in self._going}
@@ -68,9 +73,13 @@ class Roster:
             for spec in fresh:
                 await self._forks.listen(spec.name)
         except BaseException:
-            for spec in fresh:
-                self._forget(spec.name)
+            self.unbind(fresh)
             raise
+
+    def unbind(self, specs: Iterable[ConnectionSpec]) -> None:
+        """Undo ``bind`` for connections that are not admitted."""
+        for spec in specs:
+            self._forget(spec.name)
 
     def admit(self, specs: Sequence[ConnectionSpec]) -> None:
         """

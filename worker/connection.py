@@ -47,6 +47,7 @@ class Connection:
         pong_matcher: The matcher, if it is a function.
         login: The login function.
         tls: Context of ``wss``; by default one is made at the first dial.
+        before: Sessions that it had before, under another specification.
 
     """
 
@@ -60,6 +61,7 @@ class Connection:
         pong_matcher: MatchFunction | None = None,
         login: LoginFunction | None = None,
         tls: ssl.SSLContext | None = None,
+        before: int = 0,
     ) -> None:
         self._spec, self._output = spec, output
         self._words, self._counters = words, counters
@@ -68,7 +70,7 @@ class Connection:
         self._dialing = Dialing(spec, login, self)
         self._logins: tuple[bytes, ...] = ()
         self._tls = tls
-        self.session = Session(spec)
+        self.session = Session(spec, before)
         self.wire: Wire | None = None
         self._alarm = Alarm(self._expire)
         self._deliver = output.message
@@ -84,9 +86,9 @@ class Connection:
         """Dial."""
         self._feed(facts.Started())
 
-    def stop(self, code: int = 1000, reason: str = "") -> None:
+    def stop(self, code: int = 1000, reason: str = "", cause: str = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the socket is gone."""
-        self._feed(facts.StopWanted(code, reason))
+        self._feed(facts.StopWanted(code, reason, cause))
 
     def resubscribe(self, wanted: SubscribeSpec) -> None:
         """Have another subscription from now on, without a new session where that is possible."""

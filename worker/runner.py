@@ -29,9 +29,10 @@ from shm.stats import StatsWriter
 from worker import endpoints
 from worker.announcement import Announcement, Cause, EventKind, Origin
 from worker.connection import Connection
-from worker.dialect import Dialect, DialectError
+from worker.dialect import Dialect, DialectError, MatchFunction
 from worker.exits import Exit
 from worker.linux import set_process_name
+from worker.login import LoginFunction
 from worker.matcher import FunctionUnusable, load_function, pong_function
 from worker.orphan import SupervisorWatch
 from worker.placement import PENDING, Placement
@@ -39,6 +40,7 @@ from worker.publisher import Publisher
 from worker.report import Report
 from worker.silence import TopicSilence
 from worker.spec import Assignment, ConnectionSpec
+from worker.succession import Succession
 from worker.tuning import Fact, TuningFile
 
 log = logging.getLogger("worker")
@@ -77,10 +79,9 @@ class Runner:
         journal: Journal | None = None,
     ) -> None:
         spec = assignment.spec
-        self._assignment, self._spec = assignment, spec
+        self._assignment, self._spec, self._stats = assignment, spec, stats
         self._loop = asyncio.get_running_loop()
-        pong_matcher = pong_function(spec)
-        login = load_function(spec.login) if spec.login else None
+        _functions(spec)  # what cannot be loaded is told before anything is opened
         origin = Origin(
             fleet=assignment.fleet,
             connection=spec.name,
@@ -102,26 +103,39 @@ class Runner:
         self.message: Callable[[bytes, bool, int, int], None] = self._publisher.data
         self.read = self._publisher.show
         if spec.publish.key is not None:
-            self._dialect = Dialect(spec, pong_matcher)
             self.message = self._message_of_key
-        self._connection = Connection(
-            spec, self, stats.words, stats.counters, pong_matcher=pong_matcher, login=login
-        )
-        self._topic_silence = TopicSilence(spec.liveness.data_silence_ns)
         self._topic_timer: asyncio.TimerHandle | None = None
+        self._line = Succession(spec, self._connection_of, self._end)
         self._settle_timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[Exit] = self._loop.create_future()
+
+    def _connection_of(self, spec: ConnectionSpec, before: int) -> Connection:
+        """Return a connection that tells us everything, and be ready for it."""
+        pong_matcher, login = _functions(spec)
+        self._spec = spec
+        self._dialect = Dialect(spec, pong_matcher)
+        self._topic_silence = TopicSilence(spec.liveness.data_silence_ns)
+        self._scan_topics()
+        return Connection(
+            spec,
+            self,
+            self._stats.words,
+            self._stats.counters,
+            pong_matcher=pong_matcher,
+            login=login,
+            before=before,
+        )
 
     async def run(self) -> Exit:
         """Serve until asked to end; return why it ended."""
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._publisher.close)
             stack.callback(self._report.close)
-            stack.push_async_callback(self._connection.close)
+            stack.push_async_callback(self._line.close)
             stack.callback(self._cancel_timers)
             self._loop.set_exception_handler(self._fail)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                self._loop.add_signal_handler(number, self._connection.stop)
+                self._loop.add_signal_handler(number, self._line.stop)
             self._loop.add_signal_handler(signal.SIGUSR1, self._read_again)
             self._report.start()
             self.announce(Announcement(kind=EventKind.READY))
@@ -129,9 +143,8 @@ class Runner:
             self._settle()
             supervisor = self._assignment.supervisor_pid, self._assignment.supervisor_start_ticks
             stack.callback(SupervisorWatch(*supervisor, self._orphaned).close)
-            self._scan_topics()
             _freeze()
-            self._connection.start()
+            self._line.start()
             return await self._done
 
     def _fail(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -166,13 +179,18 @@ class Runner:
             self.announce(Announcement(kind=EventKind.CONFIG, cause=Cause.TUNING, detail=detail))
 
     def ended(self, code: Exit) -> None:
-        """The connection is closed for good, and so are we."""
+        """The connection is closed for good, and so are we, unless another one follows."""
+        self._line.ended(code)
+
+    def _end(self, code: Exit) -> None:
         if not self._done.done():
             self._done.set_result(code)
 
     # Beside it -------------------------------------------------------------------------------
 
     def _scan_topics(self) -> None:
+        if self._topic_timer is not None:
+            self._topic_timer.cancel()
         limit_ns = self._spec.liveness.data_silence_ns
         if not limit_ns or self._spec.publish.key is None:
             return
@@ -207,19 +225,23 @@ class Runner:
         self._settle()
 
     def _read_again(self) -> None:
-        """Take over a changed subscription; everything else needs a new process."""
+        """Take over a changed specification as far as that needs no new process."""
         path = endpoints.spec_file(Path(self._assignment.shm_dir), self._spec.name)
         try:
             wanted = msgspec.msgpack.decode(path.read_bytes(), type=ConnectionSpec)
         except (OSError, msgspec.MsgspecError) as error:
             log.error("connection=%s cannot read %s: %s", self._spec.name, path, error)
             return
-        self._connection.resubscribe(wanted.subscribe)
+        self._line.take(wanted)
 
     def _orphaned(self) -> None:
         cause = Cause.SUPERVISOR_DIED
         self.announce(Announcement(kind=EventKind.ORPHANED, cause=cause, delay_s=ORPHAN_GRACE_S))
-        self._loop.call_later(ORPHAN_GRACE_S, self._connection.stop)
+        self._loop.call_later(ORPHAN_GRACE_S, self._line.stop)
+
+
+def _functions(spec: ConnectionSpec) -> tuple[MatchFunction | None, LoginFunction | None]:
+    return pong_function(spec), load_function(spec.login) if spec.login else None
 
 
 def _freeze() -> None:

@@ -32,6 +32,7 @@ class Session:
 
     Args:
         spec: The connection.
+        before: Sessions that it had before.
 
     Attributes:
         number: Number of the session, from 1; facts of older ones must not be handed in.
@@ -41,12 +42,12 @@ class Session:
 
     """
 
-    def __init__(self, spec: ConnectionSpec) -> None:
+    def __init__(self, spec: ConnectionSpec, before: int = 0) -> None:
         self._spec = spec
         self._backoff = Backoff(spec.reconnect)
         self.subscription: SubscribeSpec = spec.subscribe
         self.state = State.IDLE
-        self.number = 0
+        self.number = before
         self.heartbeat: Heartbeat | None = None
         self.up_ns = 0
         self._dialogue: Dialogue | None = None  # while the session is open
@@ -280,9 +281,9 @@ class Session:
                 self.state, self._deadline_ns = State.CLOSED, None
                 return (facts.EndWorker(Exit.STOPPED),)
             case State.DIALING | State.HANDSHAKING:
-                return self._close(Cause.STOP, facts.AbortWire())
+                return self._close(stop.cause, facts.AbortWire())
             case State.SUBSCRIBING | State.UP | State.STALE:
-                return self._close(Cause.STOP, CloseWire(stop.code, stop.reason, wait=True))
+                return self._close(stop.cause, CloseWire(stop.code, stop.reason, wait=True))
             case _:
                 return ()
 

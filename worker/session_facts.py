@@ -6,7 +6,7 @@ Pure.
 from dataclasses import dataclass
 
 from worker import heartbeat
-from worker.announcement import Announcement
+from worker.announcement import Announcement, Cause
 from worker.exits import Exit
 from worker.silence import Heard
 from worker.spec import SubscribeSpec
@@ -93,10 +93,11 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class StopWanted:
-    """The worker shall end; ``code`` and ``reason`` go into the close frame."""
+    """The connection shall end; ``code`` and ``reason`` go into the close frame."""
 
     code: int = 1000
     reason: str = ""
+    cause: str = Cause.STOP
 
 
 @dataclass(frozen=True, slots=True)

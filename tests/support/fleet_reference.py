@@ -9,6 +9,7 @@ from supervisor.fleet_model import (
     SecretTable,
     SimulatorTable,
 )
+from supervisor.reload import cost_of_key
 
 VALUES = ("TextMatch", "SecretTable")  # one value each, though written as a table
 
@@ -61,8 +62,9 @@ def rows():
         ("[simulator]", SimulatorTable, "simulator."),
     ):
         yield f"## `{heading}`"
-        yield from ("", "| key | default | meaning |", "|---|---|---|")
+        yield from ("", "| key | default | change | meaning |", "|---|---|---|---|")
         for path, field, inner in tables_of(model, prefix):
             meaning = field.description.replace("|", "\\|")
-            yield f"| `{path}` | {default_of(field, inner)} | {meaning} |"
+            cost = "as its key" if model is SecretTable else cost_of_key(path)
+            yield f"| `{path}` | {default_of(field, inner)} | {cost} | {meaning} |"
         yield ""

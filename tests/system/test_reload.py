@@ -1,0 +1,217 @@
+"""A running fleet takes over a changed file: what has not changed is not touched."""
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from exchange import running_exchange
+from fleet import PATIENCE_S, binance, running_fleet, wait_for
+
+from supervisor.subscriber import Message, Subscriber
+
+TOPICS = """
+[[connection]]
+name = "{name}"
+url = "{url}"
+topics = [{topics}]
+subscribe_template = '{{"method":"SUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
+unsubscribe_template = '{{"method":"UNSUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
+"""
+LARGE, MOST_JOURNAL = 100, 4 << 30  # so many fill a disk of up to 400 GiB
+LONG_BACKOFF = "restart = { initial_delay = 25, max_delay = 25 }\n"
+
+
+@pytest.fixture
+def exchange():
+    with running_exchange(rate=50) as running:
+        yield running
+
+
+def topical(exchange, name, topics="'btcusdt@trade'", extra=""):
+    url = exchange.url("/binance", name)
+    return TOPICS.format(name=name, url=url, topics=topics) + extra
+
+
+def rewrite(fleet, toml, head=None):
+    former = fleet.file.read_text().split("[[connection]]")[0]
+    fleet.file.write_text((former if head is None else head) + toml)
+
+
+def reload(fleet, *arguments, check=True):
+    return fleet.command("reload", "--json", *arguments, check=check)
+
+
+def changes(done):
+    document = json.loads(done.stdout)
+    assert (document["schema"], document["ok"]) == (1, True)
+    return {row["connection"]: row["action"] for row in document["changes"]}
+
+
+def identity(row):
+    return row["pid"], row["incarnation"], row["reconnects"]
+
+
+def test_each_change_costs_what_it_must_and_the_others_nothing(tmp_path, exchange, monkeypatch):
+    """Live, new session, new process, gone and new in one file, beside one that is untouched."""
+    monkeypatch.setenv("FEEDWARDEN_SHM", str(tmp_path / "shm"))
+    names = ("still", "live", "again", "anew", "gone")
+    toml = {name: topical(exchange, name) for name in names}
+    with running_fleet(tmp_path, "".join(toml.values())) as fleet:
+        before = fleet.wait_up()
+        with Subscriber(fleet.name, "still") as subscriber:
+            items = iter(subscriber)
+            first = next(item for item in items if isinstance(item, Message))
+            toml["live"] = topical(
+                exchange, "live", "'btcusdt@trade', 'ethusdt@trade'", "stop_timeout = 4\n"
+            )
+            toml["again"] = topical(exchange, "again", extra="heartbeat = 7\n")
+            toml["anew"] = topical(
+                exchange, "anew", extra='publish = { journal = { size = "1MiB" } }\n'
+            )
+            del toml["gone"]
+            toml["new"] = topical(exchange, "new")
+            rewrite(fleet, "".join(toml.values()))
+            wanted = {
+                "live": "live", "again": "reconnect", "anew": "restart", "gone": "stop",
+                "new": "start",
+            }  # fmt: skip
+            assert changes(reload(fleet, "--dry-run")) == wanted
+            assert {name: identity(row) for name, row in fleet.rows().items()} == {
+                name: identity(row) for name, row in before.items()
+            }, "a dry run changes nothing"
+            assert changes(reload(fleet)) == wanted
+            after = wait_for(
+                lambda: (
+                    (rows := fleet.rows())
+                    and rows.keys() == {"still", "live", "again", "anew", "new"}
+                    and all(row["state"] == "up" for row in rows.values())
+                    and rows["again"]["reconnects"] == before["again"]["reconnects"] + 1
+                    and rows["anew"]["incarnation"] > before["anew"]["incarnation"]
+                    and rows
+                ),
+                "all as the file says",
+            )
+            head = fleet.rows()["still"]["messages"]
+            later = [next(items) for _ in range(head - first.seq)]
+        assert identity(after["still"]) == identity(before["still"])
+        assert identity(after["live"]) == identity(before["live"])
+        assert after["again"]["pid"] == before["again"]["pid"]
+        assert after["anew"]["pid"] != before["anew"]["pid"]
+        assert all(isinstance(item, Message) for item in later), "no gap, no other session"
+        assert [item.seq for item in later] == list(range(first.seq + 1, head + 1))
+        wait_for(lambda: "cause=subscription_changed subscribed=1" in fleet.said(), "told")
+        left = [file for file in fleet.shm_files() if "gone" in file]
+        left += [path.name for path in fleet.runtime_dir.rglob("*gone*")]
+        assert left == []
+        said = fleet.said()
+        for event in (
+            "config connection=again",
+            "down connection=again",
+            "exit connection=gone",
+            "spawn connection=new",
+        ):
+            assert event in said, event
+        assert changes(reload(fleet)) == {}
+        assert fleet.stop() == 0
+    assert fleet.shm_files() == []
+
+
+def test_whatever_is_wrong_nothing_is_applied(tmp_path, exchange):
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        before = fleet.wait_up()
+        head = fleet.file.read_text().split("[[connection]]")[0]
+        more = binance(exchange, "a", "b", extra="stop_timeout = 4\n")
+
+        def refusal(toml, head=None):
+            rewrite(fleet, toml, head)
+            done = reload(fleet, check=False)
+            document = json.loads(done.stdout)
+            assert (done.returncode, document["ok"]) == (5, False)
+            return [fault["message"] for fault in document["faults"]]
+
+        faults = refusal(more + "nonsense = 1\nstart_timeout = 'x'\n", head)
+        assert len(faults) == 2
+        (why,) = refusal(more, head.replace('name = "t"', 'name = "u"'))
+        assert 'fleet.name is "u" now, it was "t"' in why
+        (why,) = refusal(more + "[simulator]\n", head)
+        assert "[simulator] has changed" in why
+        many = [f"c{number}" for number in range(LARGE)]
+        size = os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize // LARGE
+        if size < MOST_JOURNAL:
+            large = f"publish = {{ journal = {{ size = {size} }} }}\n"
+            (why,) = refusal(more + binance(exchange, *many, extra=large), head)
+            assert "connections would fit" in why
+        (fleet.runtime_dir / "data" / "b.sock").write_text("mine")
+        (why,) = refusal(more, head)
+        assert "b.sock" in why
+        assert (fleet.runtime_dir / "data" / "b.sock").read_text() == "mine"
+        assert reload(fleet, str(tmp_path / "none.toml"), check=False).returncode == 5
+        rows = fleet.rows()
+        assert {name: identity(row) for name, row in rows.items()} == {
+            name: identity(row) for name, row in before.items()
+        }
+        assert [file for file in fleet.shm_files() if ".spec" in file or "/b" in file] == []
+        (fleet.runtime_dir / "data" / "b.sock").unlink()
+        rewrite(fleet, more, head)
+        assert changes(reload(fleet)) == {"a": "live", "b": "start"}
+        fleet.wait_up("a", "b")
+
+
+def test_what_was_stopped_by_hand_stays_stopped(tmp_path, exchange):
+    with running_fleet(tmp_path, binance(exchange, "a", "b")) as fleet:
+        fleet.wait_up()
+        fleet.command("stop", "a", "--wait", "20")
+        rewrite(fleet, binance(exchange, "a", "b", extra='engine = "websockets"\n'))
+        assert changes(reload(fleet)) == {"a": "restart", "b": "restart"}
+        wait_for(lambda: fleet.rows()["b"]["incarnation"] == 2, "b replaced")
+        row = fleet.rows()["a"]
+        assert (row["state"], row["desired"], row["pid"]) == ("stopped", "stopped", None)
+        fleet.command("start", "a")
+        assert fleet.wait_up("a")["a"]["incarnation"] == 2
+
+
+def test_one_that_waits_starts_next_as_the_file_says_and_one_that_failed_tries_again(
+    tmp_path, exchange
+):
+    failing = binance(exchange, "f") + 'login = "no_such_module:login"\n'
+    with running_fleet(tmp_path, binance(exchange, "w", extra=LONG_BACKOFF) + failing) as fleet:
+        fleet.wait_up("w")
+        wait_for(lambda: fleet.rows()["f"]["state"] == "failed", "refused for good")
+        os.kill(fleet.rows()["w"]["pid"], signal.SIGKILL)
+        wait_for(lambda: fleet.rows()["w"]["state"] == "backoff", "waiting")
+        assert changes(reload(fleet)) == {}
+        assert fleet.rows()["f"]["state"] == "failed"
+        url = exchange.url("/binance", "elsewhere")
+        waiting = binance(exchange, "w", extra=LONG_BACKOFF).replace(
+            exchange.url("/binance", "w"), url
+        )
+        rewrite(fleet, waiting + binance(exchange, "f"))
+        assert changes(reload(fleet)) == {"f": "restart", "w": "reconnect"}
+        assert fleet.rows()["w"]["state"] == "backoff"
+        fleet.wait_up("f")
+        fleet.command("start", "w")
+        fleet.wait_up("w")
+        assert fleet.said().count("up connection=w") == 2
+
+
+def test_reloads_on_top_of_each_other_end_with_the_last_intent(tmp_path, exchange):
+    """Among them one that brings back what is just going."""
+    with running_fleet(tmp_path, binance(exchange, "a", "b")) as fleet:
+        fleet.wait_up()
+        file = [tmp_path / f"{number}.toml" for number in range(4)]
+        head = fleet.file.read_text().split("[[connection]]")[0]
+        for number, path in enumerate(file):
+            names = ("a", "b", "c") if number % 2 else ("a",)
+            path.write_text(head + binance(exchange, *names))
+        with ThreadPoolExecutor(4) as pool:
+            done = list(pool.map(lambda path: reload(fleet, str(path)), file))
+        assert all(one.returncode == 0 for one in done)
+        assert changes(reload(fleet, str(file[0]))).keys() <= {"b", "c"}
+        assert changes(reload(fleet, str(file[1]))) == {"b": "start", "c": "start"}
+        rows = fleet.wait_up("a", "b", "c")
+        assert rows.keys() == {"a", "b", "c"}
+        assert rows["a"]["incarnation"] == 1
+        assert fleet.stop(PATIENCE_S) == 0
+    assert fleet.shm_files() == []
