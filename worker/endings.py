@@ -1,5 +1,6 @@
 """Endings: how a wire ended, in words that no engine has a say in."""
 
+import re
 import socket
 import ssl
 import time
@@ -11,6 +12,9 @@ from worker.retry_after import retry_after_ns
 
 RETRY_AFTER_STATUSES = frozenset({418, 429, 503})
 ERROR_TEXT_MAX = 200
+HEAD_END = b"\r\n\r\n"
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})(?=[ \r]|\Z)")
+_RETRY_AFTER = re.compile(rb"\r\nretry-after:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,24 @@ def ending_of_dial(error: OSError | ValueError) -> Ending:
     return Ending(cause, error=text_of(error))
 
 
-def ending_of_refusal(status: int, retry_after: str | None, error: Exception) -> Ending:
-    """Return how a handshake ended that was answered with another status than 101."""
-    wait_ns = None
-    if retry_after is not None and status in RETRY_AFTER_STATUSES:
-        wait_ns = retry_after_ns(retry_after, time.time_ns())
+def ending_of_refusal(head: bytes) -> Ending | None:
+    """
+    Return how a handshake ended that was answered with another status than 101, else ``None``.
+
+    From the head of the answer alone: a body says nothing to us, and may never come to its end.
+    """
+    status = _STATUS.match(head)
+    if status is None or status[1] == b"101":
+        return None
+    number, wait_ns = int(status[1]), None
+    wait = _RETRY_AFTER.search(head)
+    if wait is not None and number in RETRY_AFTER_STATUSES:
+        wait_ns = retry_after_ns(wait[1].decode("latin-1"), time.time_ns())
     return Ending(
-        Cause.HANDSHAKE_REFUSED, status=status, error=text_of(error), retry_after_ns=wait_ns or 0
+        Cause.HANDSHAKE_REFUSED,
+        status=number,
+        error=f"the handshake was answered with HTTP {number}",
+        retry_after_ns=wait_ns or 0,
     )
 
 

@@ -27,6 +27,10 @@ from worker.spec import ConnectionSpec
 USER_AGENT = "feedwarden"
 # A peer that reads nothing makes our answers pile up.
 UNSENT_BYTES_MAX = 4 * 1024 * 1024
+# A peer may put 32,000 frames into 64 KiB. What was read is parsed in slices, and after so long the
+# loop has its turn: timers, signals and other sockets never wait for a flood.
+SLICE_BYTES = 8 * 1024
+TURN_NS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +256,25 @@ class Line(ABC):
         if self._abort_timer is None:
             delay_s = self._spec.reconnect.close_timeout_ns / 1e9
             self._abort_timer = self._loop.call_later(delay_s, self.abort)
+
+    def _left_in_kernel(self, error: Exception | None) -> bytes:
+        """
+        Return what the peer sent before its reset and nobody has read yet.
+
+        A write may find the reset first, and then no transport reads any more; the kernel keeps
+        the receive queue until the socket is closed. Under TLS it is lost: what could decrypt it is
+        gone. After this the descriptor is not ours to use.
+        """
+        alias, self._alias = self._alias, None
+        if alias is None:
+            return b""
+        left = []
+        is_lost = isinstance(error, OSError) and not self._flooded and not self._uri.secure
+        with contextlib.suppress(OSError):
+            while is_lost and (data := alias.recv(1 << 20, socket.MSG_DONTWAIT)):
+                left.append(data)
+        alias.detach()
+        return b"".join(left)
 
     def eof_received(self) -> bool:
         """The peer will send no more: let the transport close (asyncio.Protocol)."""

@@ -1,7 +1,6 @@
 """The handshake of the engine ``picows``: what is asked, what may be agreed, how it fails."""
 
 import base64
-import re
 import socket
 from typing import Any
 
@@ -12,9 +11,6 @@ from worker.announcement import Cause
 from worker.endings import Ending, ending_of_refusal, text_of
 from worker.line import USER_AGENT, Route
 from worker.spec import ConnectionSpec
-
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})(?=[ \r]|\Z)")
-_RETRY_AFTER = re.compile(rb"\r\nretry-after:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
 class ConnectedSocket(socket.socket):
@@ -71,11 +67,8 @@ def check_agreed(spec: ConnectionSpec, response: WSUpgradeResponse) -> None:
 def ending_of_handshake(error: WSHandshakeError) -> Ending:
     """Return how a handshake ended that was answered otherwise than wished."""
     # From the bytes, for picows knows no status that Python's http does not (520, say).
-    head = error.raw_header or b""
-    if (status := _STATUS.match(head)) and status[1] != b"101":
-        wait = _RETRY_AFTER.search(head)
-        retry_after = wait[1].decode("latin-1") if wait else None
-        return ending_of_refusal(int(status[1]), retry_after, error)
+    if refused := ending_of_refusal(error.raw_header or b""):
+        return refused
     text = text_of(error)
     if isinstance(error, WSInvalidUpgradeError):
         text += '; engine = "websockets" reads such headers more freely'

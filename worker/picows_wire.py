@@ -25,7 +25,7 @@ from picows import (
 
 from worker.announcement import Cause
 from worker.endings import Ending, ending_of_loss
-from worker.line import Line, Route, WireEvents
+from worker.line import SLICE_BYTES, TURN_NS, Line, Route, WireEvents
 from worker.picows_handshake import (
     ConnectedSocket,
     check_agreed,
@@ -37,8 +37,10 @@ from worker.picows_listener import BINARY, NO_STATUS, NORMAL, PING, TEXT, TOO_BI
 from worker.spec import ConnectionSpec
 
 # picows would let one read grow to all that the socket holds. After a read of so much the loop has
-# its turn: timers, signals and other sockets never wait for a flood.
+# its turn. The first read, which comes with the handshake and is parsed whole, brings less; then
+# picows doubles its buffer.
 READ_BYTES = 64 * 1024
+FIRST_READ_BYTES = 16 * 1024
 
 _quiet = logging.getLogger("worker.picows")
 _quiet.setLevel(logging.CRITICAL)  # how a wire ends is told to its owner, who announces it
@@ -53,7 +55,9 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         self._connected: socket.socket | None = None
         self._ws: WSTransport | None = None
         self._parser: asyncio.BufferedProtocol | None = None
-        self._room = 0  # bytes that the read under way may bring
+        self._room = memoryview(b"")  # for the read under way
+        self._rest = memoryview(b"")  # read, and not parsed yet
+        self._lost: Exception | None = None  # what the socket was lost by, amid the rest
         self._full_reads = 0
         self._has_more = False  # the latest read was full
         self._given_up = False
@@ -77,7 +81,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
                 max_frame_size=self._spec.limits.max_message,
                 extra_headers=request_headers(self._uri, self._spec, self._route),
                 max_redirects=0,
-                read_buffer_init_size=READ_BYTES,
+                read_buffer_init_size=FIRST_READ_BYTES,
                 socket_factory=lambda _url: connected,
                 use_aiofastnet=False,
             )
@@ -133,14 +137,20 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         room = cast("memoryview", self._room_of(sizehint))
         if len(room) > READ_BYTES:
             room = room[:READ_BYTES]
-        self._room = len(room)
+        self._room = room
         return room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read; give the loop its turn if there is more (asyncio)."""
-        self._parse(nbytes)
+        is_full = nbytes == len(self._room)
+        if nbytes > SLICE_BYTES:
+            # Copied, for picows parses all that it is given and moves what is left in its buffer.
+            self._rest = memoryview(bytes(self._room[:nbytes]))
+            self._parse_rest()
+        else:
+            self._parse(nbytes)
         self._events.on_read()
-        if nbytes == self._room and self._transport is not None:
+        if (is_full or self._rest) and self._transport is not None:
             self._full_reads += 1
             self._has_more = True
             self._transport.pause_reading()
@@ -149,7 +159,31 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         if ws is not None and ws.is_close_frame_sent:
             self._shut_if_broken()
 
+    def _parse_rest(self) -> None:
+        """Parse slices of what was read, for as long as a turn lasts."""
+        ends_ns = monotonic_ns() + TURN_NS
+        while self._rest and not self._ended:
+            room = cast("memoryview", self._room_of(-1))
+            count = min(len(room), len(self._rest), SLICE_BYTES)
+            room[:count] = self._rest[:count]
+            self._rest = self._rest[count:]
+            self._parse(count)
+            if monotonic_ns() >= ends_ns:
+                return
+
     def _read_on(self) -> None:
+        if self._ended:
+            return
+        if self._rest:
+            self._parse_rest()
+            self._events.on_read()
+            self._shut_if_broken()
+        if self._rest:
+            self._loop.call_soon(self._read_on)
+            return
+        if self._lost is not None:
+            super().connection_lost(self._lost)
+            return
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
         # What TLS holds is read in the turn after this.
@@ -160,8 +194,8 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
             self._has_more = False
 
     def _kept_bytes(self) -> int:
-        """Return 1 if TLS may hold some: how many nobody tells."""
-        return int(self._has_more)
+        """Return what is not parsed yet, and 1 if TLS may hold some: how many nobody tells."""
+        return len(self._rest) + int(self._has_more)
 
     def ping(self, body: bytes, now_ns: int) -> None:
         """A PING frame came: answer it (picows_listener.SessionEvents)."""
@@ -263,13 +297,20 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         self._loop.call_exception_handler(context)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell how it ended (asyncio.BaseProtocol)."""
+        """Hand on what came before the end, and tell how it ended (asyncio.BaseProtocol)."""
         if self._parser is not None:
-            self._parser.connection_lost(error)
-        super().connection_lost(error)
+            self._parser.connection_lost(error)  # from now on it sends nothing
+        left = self._left_in_kernel(error)
+        if error is None or not (left or self._rest):
+            super().connection_lost(error)
+            return
+        self._lost = error
+        self._rest = memoryview(bytes(self._rest) + left)
+        self._loop.call_soon(self._read_on)
 
     def _end(self, ending: Ending) -> None:
         self._listener.mute()
+        self._rest = memoryview(b"")
         super()._end(ending)
 
     def _ending(self, error: Exception | None) -> Ending:

@@ -15,7 +15,6 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
-    InvalidStatus,
     PayloadTooBig,
     WebSocketException,
 )
@@ -25,14 +24,11 @@ from websockets.protocol import SEND_EOF, State
 from websockets.typing import Subprotocol
 
 from worker.announcement import Cause
-from worker.endings import Ending, ending_of_loss, ending_of_refusal, text_of
-from worker.line import USER_AGENT, Line, Route, WireEvents, is_utf8
+from worker.endings import HEAD_END, Ending, ending_of_loss, ending_of_refusal, text_of
+from worker.line import SLICE_BYTES, TURN_NS, USER_AGENT, Line, Route, WireEvents, is_utf8
 from worker.spec import ConnectionSpec
 
-# A peer may put 128,000 frames into one read. Slices are taken one after the other, and after so
-# long the loop has its turn: timers, signals and other sockets never wait for a flood.
-SLICE_BYTES = 16 * 1024
-TURN_NS = 20_000_000
+HEAD_BYTES_MAX = 64 * 1024
 
 
 class _Core(ClientProtocol):
@@ -57,9 +53,13 @@ class WebsocketsWire(Line, asyncio.Protocol):
         )
         self._backlog: deque[tuple[bytes, int, int]] = deque()
         self._backlog_bytes = 0
+        self._is_lost = False  # the socket is gone, the backlog not worked off
+        self._loss: Exception | None = None
         self._fragments = bytearray()
         self._is_text = False
         self._not_utf8 = False
+        self._head: bytearray | None = bytearray()  # of the answer to our handshake, so far
+        self._refusal: Ending | None = None
 
     async def _shake_hands(self, connected: socket.socket, context: ssl.SSLContext | None) -> None:
         await self._loop.create_connection(
@@ -94,27 +94,49 @@ class WebsocketsWire(Line, asyncio.Protocol):
         if len(data) <= SLICE_BYTES and not self._backlog:
             self._take(data, now_ns, wall_ns)
             return
+        self._keep(data, now_ns, wall_ns)
+        self._work_off()
+
+    def _keep(self, data: bytes, now_ns: int, wall_ns: int) -> None:
         for start in range(0, len(data), SLICE_BYTES):
             self._backlog.append((data[start : start + SLICE_BYTES], now_ns, wall_ns))
         self._backlog_bytes += len(data)
-        self._work_off()
 
     def _work_off(self) -> None:
         turn_ends_ns = time.monotonic_ns() + TURN_NS
         while self._backlog and not self._ended:
             if time.monotonic_ns() >= turn_ends_ns:
-                if self._transport is not None:
+                if self._transport is not None and not self._transport.is_closing():
                     self._transport.pause_reading()
-                self._loop.call_soon(self._work_off)
+                self._loop.call_soon(self._work_on)
                 return
             data, now_ns, wall_ns = self._backlog.popleft()
             self._backlog_bytes -= len(data)
             self._take(data, now_ns, wall_ns)
-        if self._transport is not None and not self._transport.is_closing():
+        if self._ended:
+            return
+        if self._is_lost:
+            self._over()
+        elif self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _work_on(self) -> None:
+        """Go on in a turn of its own, where no transport hears of an owner that raises."""
+        try:
+            self._work_off()
+        except Exception as error:
+            self._loop.call_exception_handler(
+                {"message": "a WebSocket's callback failed", "exception": error}
+            )
+            self._backlog.clear()
+            self.abort()
+            if self._is_lost:
+                super().connection_lost(error)
 
     def _take(self, data: bytes, now_ns: int, wall_ns: int) -> None:
         engine = self._engine
+        if self._head is not None and self._is_refused(data):
+            return
         engine.receive_data(data)
         if engine.writes:
             self._flush()
@@ -126,6 +148,19 @@ class WebsocketsWire(Line, asyncio.Protocol):
         self._events.on_read()
         if engine.state is not State.OPEN:
             self._shut_if_over()
+
+    def _is_refused(self, data: bytes) -> bool:
+        """Look whether the answer is a refusal: websockets would wait for the end of its body."""
+        assert self._head is not None
+        self._head += data
+        end = self._head.find(HEAD_END)
+        if end >= 0:
+            self._refusal = ending_of_refusal(bytes(self._head[:end]))
+        if end >= 0 or len(self._head) > HEAD_BYTES_MAX:
+            self._head = None
+        if self._refusal is not None:
+            self._shut()
+        return self._refusal is not None
 
     def _frame(self, frame: Frame, now_ns: int, wall_ns: int) -> None:
         opcode = frame.opcode
@@ -222,11 +257,16 @@ class WebsocketsWire(Line, asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Hand on what came before the end, and tell how it ended (asyncio.Protocol)."""
-        while self._backlog and not self._ended:
-            self._take(*self._backlog.popleft())
+        if error is not None and not isinstance(error, OSError):  # its owner raised
+            self._backlog.clear()
+        self._keep(self._left_in_kernel(error), time.monotonic_ns(), time.time_ns())
+        self._is_lost, self._loss = True, error
+        self._work_off()
+
+    def _over(self) -> None:
         with contextlib.suppress(WebSocketException, EOFError):
             self._engine.receive_eof()
-        super().connection_lost(error)
+        super().connection_lost(self._loss)
 
     def _end(self, ending: Ending) -> None:
         self._fragments.clear()
@@ -235,11 +275,9 @@ class WebsocketsWire(Line, asyncio.Protocol):
 
     def _ending(self, error: Exception | None) -> Ending:
         engine = self._engine
+        if self._refusal is not None:
+            return self._refusal
         refusal = engine.handshake_exc
-        if isinstance(refusal, InvalidStatus):
-            response = refusal.response
-            waits = response.headers.get_all("Retry-After")
-            return ending_of_refusal(response.status_code, waits[0] if waits else None, refusal)
         if isinstance(refusal, InvalidHandshake):
             return Ending(Cause.HANDSHAKE_FAILED, error=text_of(refusal))
         breach = engine.parser_exc

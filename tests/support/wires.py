@@ -8,7 +8,7 @@ from raw_exchange import RawExchange
 from worker.spec import ConnectionSpec, ReconnectSpec
 from worker.wire import Route, make_wire, tls_context
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 CLOSE_TIMEOUT_S = 0.3
 
 
@@ -57,19 +57,20 @@ def spec_of(url, **keys):
     return ConnectionSpec(name="x", url=url, **keys)
 
 
-def dial(spec):
-    ear = Ear()
+def dial(spec, ear=None):
+    ear = ear or Ear()
     wire = make_wire(spec, Route(url=spec.url, headers=spec.headers), ear)
     wire.open(tls_context(spec.url, spec.tls_ca))
     return wire, ear
 
 
-def run(coroutine):
+def run(coroutine, *, loop="uvloop"):
     async def bounded():
         async with asyncio.timeout(PATIENCE_S):
             return await coroutine
 
-    return uvloop.run(bounded())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        return runner.run(bounded())
 
 
 async def wait_until(condition):

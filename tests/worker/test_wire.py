@@ -1,10 +1,15 @@
 import asyncio
 import contextlib
+import fcntl
 import socket
+import struct
+import termios
+import threading
 import zlib
 
 import pytest
 from aiohttp import WSMsgType, web
+from exchange_thread import ExchangeThread
 from raw_exchange import (
     BINARY,
     CLOSE,
@@ -199,7 +204,7 @@ def test_binary_messages_are_any_bytes():
     assert [message[1] for message in ear.of("message")] == [b"\xff\xfe"]
 
 
-def test_what_had_come_before_an_abrupt_end_is_handed_on():
+def test_what_had_come_before_an_abrupt_end_is_handed_on(engine):
     """The pongs to a flood with pings in it meet a peer that is gone, while much waits here."""
     flood = b"".join(frame(TEXT, b"%07d" % n) + frame(PING, b"") for n in range(8_000))
 
@@ -209,11 +214,54 @@ def test_what_had_come_before_an_abrupt_end_is_handed_on():
         await peer.writer.drain()  # the client's kernel has all of it
         peer.reset()
 
-    ear, _ = life(script)
+    ear, _ = life(script, engine=engine)
     assert ear.ending.cause == "reset"
     found = [int(message[1]) for message in ear.of("message")]
     assert found == list(range(len(found)))
     assert len(found) == 8_000
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("closes", [False, True])
+def test_what_the_kernel_has_is_handed_on_though_a_write_meets_the_reset_first(
+    engine, loop, closes
+):
+    texts = [b"%d %s" % (number, b"x" * 40) for number in range(1_000)]
+    go, sent = threading.Event(), threading.Event()
+
+    async def script(peer):
+        await asyncio.to_thread(go.wait, 20)
+        for text in texts:
+            peer.send(TEXT, text)
+        if closes:
+            peer.send(CLOSE, (1001).to_bytes(2, "big") + b"maintenance")
+        out = peer.writer.get_extra_info("socket").fileno()
+        # Until the client's kernel has acknowledged all of it (SIOCOUTQ, tcp(7)).
+        while struct.unpack("i", fcntl.ioctl(out, termios.TIOCOUTQ, bytes(4)))[0]:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        peer.reset()
+        with contextlib.suppress(ConnectionError):
+            await peer.writer.wait_closed()
+        sent.set()
+
+    async def act(exchange):
+        wire, ear = dial(spec_of(exchange.url, engine=engine))
+        await ear.opened.wait()
+        await asyncio.sleep(0.01)
+        go.set()
+        assert sent.wait(20)  # the loop stands: nothing is read
+        for _ in range(3):
+            wire.send_ping(b"")
+        await ear.closed.wait()
+        return ear
+
+    with ExchangeThread(script) as exchange:
+        ear = run(act(exchange), loop=loop)
+    assert [message[1] for message in ear.of("message")] == texts
+    if closes:
+        assert (ear.ending.cause, ear.ending.code) == ("peer_closed", 1001)
+    else:
+        assert ear.ending.cause == "reset"
 
 
 def test_a_deflate_bomb_is_oversize_and_inflates_no_further():

@@ -28,6 +28,30 @@ def test_a_refused_handshake_tells_its_status(engine, status):
 
 
 @pytest.mark.parametrize(
+    "begun",
+    [
+        b"Content-Length: 400\r\n\r\nha",
+        b"\r\nuntil the end of a stream that does not end",
+        b"Transfer-Encoding: chunked\r\n\r\nff\r\nhalf a chunk",
+        b"Transfer-Encoding: gzip\r\n\r\n",
+        b"X: y\r\n\r\n" + b"z" * 200_000,
+    ],
+)
+def test_when_to_come_again_is_read_from_a_refusal_whose_body_never_ends(engine, begun):
+    async def script(peer):
+        await peer.reader.readuntil(b"\r\n\r\n")
+        for byte in b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 17\r\n":
+            peer.writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        peer.writer.write(begun)
+        await peer.gone()
+
+    ear, _ = life(script, engine=engine, handshake=False)
+    assert (ear.ending.cause, ear.ending.status) == ("handshake_refused", 429)
+    assert ear.ending.retry_after_ns == 17 * 10**9
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         b"SSH-2.0-OpenSSH\r\n\r\n",
