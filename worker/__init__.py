@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from worker.client import WebSocket, connect
     from worker.client_stats import Stats
     from worker.config import BackoffConfig, HeartbeatConfig
-    from worker.errors import ConnectionClosed, ConnectionFailed, NotConnected, WebSocketError
+    from worker.errors import (
+        ConnectionClosed,
+        ConnectionFailed,
+        NotConnected,
+        WebSocketError,
+        WrongLoop,
+    )
     from worker.login import Login, LoginContext, LoginRefused
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "Stats",
     "WebSocket",
     "WebSocketError",
+    "WrongLoop",
     "connect",
 ]
 

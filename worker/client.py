@@ -20,13 +20,13 @@ from worker.client_spec import client_spec
 from worker.client_stats import Stats
 from worker.config import BackoffConfig, HeartbeatConfig, heartbeat_of
 from worker.connection import Connection
-from worker.errors import ConnectionClosed, ConnectionFailed, NotConnected
+from worker.errors import ConnectionClosed, ConnectionFailed, NotConnected, WrongLoop
 from worker.exits import Exit
 from worker.ping_payload import BODY_MAX
 from worker.session import SERVING
 from worker.spec import MIB
 
-BUFFER = 100_000
+BUFFER, BUFFER_BYTES = 100_000, 256 * MIB
 DEFAULT_HEARTBEAT = HeartbeatConfig()
 DEFAULT_BACKOFF = BackoffConfig()
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
@@ -38,7 +38,8 @@ class WebSocket:
     A WebSocket client with heartbeat, latency and reconnection.
 
     ``async with`` connects and closes; ``async for`` gives messages until the connection has ended
-    for good. Use it on one event loop.
+    for good. It belongs to the event loop on which it is first awaited: on another, every method
+    that is awaited raises ``WrongLoop``.
 
     Args:
         uri: ``ws://`` or ``wss://``.
@@ -59,6 +60,7 @@ class WebSocket:
         deserializer: Makes of a message (str or bytes) what ``recv`` gives. A message that it
             raises on is given as it is, and an ``error`` event says so.
         buffer: Messages that may wait for the consumer; beyond, the oldest are dropped and counted.
+        buffer_bytes: Bytes of their payloads that may wait; the latest message always has a place.
 
     Raises:
         ValueError: If an argument is impossible; the text names it.
@@ -84,6 +86,7 @@ class WebSocket:
         engine: Literal["auto", "websockets", "picows"] = "auto",
         deserializer: Callable[[str | bytes], Any] | None = None,
         buffer: int = BUFFER,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         arguments.check_seconds("connect_timeout", connect_timeout)
         arguments.check_seconds("close_timeout", close_timeout)
@@ -93,6 +96,7 @@ class WebSocket:
             raise ValueError("compression: picows inflates nothing; leave engine out")
         arguments.check_count("max_message", max_message)
         arguments.check_count("buffer", buffer)
+        arguments.check_count("buffer_bytes", buffer_bytes)
         arguments.check_network(ssl_context, proxy)
         arguments.check_instance("reconnect", reconnect, bool, "True or False; see backoff")
         arguments.check_instance("backoff", backoff, BackoffConfig, "a BackoffConfig")
@@ -117,10 +121,11 @@ class WebSocket:
         matcher = None if config is None else config.pong_matcher
         self._pong_matcher = matcher if callable(matcher) else None
         self._ssl_context, self._deserializer = ssl_context, deserializer
-        self._dispatcher = events.Dispatcher(buffer)
-        self._inbox = Inbox(buffer)
+        self._dispatcher = events.Dispatcher(buffer, buffer_bytes)
+        self._inbox = Inbox(buffer, buffer_bytes)
         self._ear = ClientOutput(self._dispatcher, uri, self._give, self._inbox)
         self._connection: Connection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._close_timeout = close_timeout
         self._sending = asyncio.Lock()
 
@@ -135,8 +140,10 @@ class WebSocket:
         Raises:
             ConnectionFailed: If it is given up.
             ConnectionClosed: If this client has been closed; make another.
+            WrongLoop: On another event loop than that of the first call, as every method here.
 
         """
+        self._on_its_loop()
         ear = self._ear
         if ear.closed.is_set():
             raise ConnectionClosed(ear.code, ear.reason)
@@ -179,6 +186,7 @@ class WebSocket:
 
         """
         arguments.check_closing(code, reason)
+        self._on_its_loop()
         ear = self._ear
         if self._connection is None:
             ear.ended(Exit.STOPPED)
@@ -191,6 +199,7 @@ class WebSocket:
 
     async def wait_closed(self) -> None:
         """Wait until the connection has ended for good."""
+        self._on_its_loop()
         await self._ear.closed.wait()
 
     async def run(self) -> None:
@@ -208,6 +217,13 @@ class WebSocket:
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
 
+    def _on_its_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise WrongLoop
+            self._loop = loop
+
     # Messages --------------------------------------------------------------------------------
 
     async def recv(self) -> Data:
@@ -221,6 +237,7 @@ class WebSocket:
             NotConnected: If ``connect`` was never called: there would be nothing to wait for.
 
         """
+        self._on_its_loop()
         if self._connection is None and not self._ear.closed.is_set():
             raise NotConnected(self.state)
         item = await self._inbox.take()
@@ -245,6 +262,7 @@ class WebSocket:
             UnicodeEncodeError: If a text has lone surrogates.
 
         """
+        self._on_its_loop()
         wire = self._connection.wire if self._connection is not None else None
         if wire is None or not self.is_connected:
             raise NotConnected(self.state)
@@ -275,6 +293,7 @@ class WebSocket:
                 or the timeout is no duration.
 
         """
+        self._on_its_loop()
         arguments.check_seconds("timeout", timeout)
         if payload is not None:
             arguments.check_instance("payload", payload, bytes, 'bytes, such as b"x"')

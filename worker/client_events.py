@@ -188,7 +188,7 @@ def check_name(name: object) -> None:
         raise ValueError(f"no event {name!r}; there are {', '.join(sorted(NAMES))}")
 
 
-def _place_of_first(queue: deque[tuple[int, Event]]) -> int:
+def _place_of_first(queue: deque[tuple[int, Event, int]]) -> int:
     return queue[0][0]
 
 
@@ -199,6 +199,7 @@ class Dispatcher:
     Args:
         waiting_max: Message events that may wait for slow handlers; beyond, the oldest are dropped.
             Of all others together ``OTHERS_MAX`` may, so that no flood of messages drops any.
+        bytes_max: Bytes of message events that may wait; one always may.
 
     Attributes:
         errors: Handlers that raised.
@@ -207,13 +208,13 @@ class Dispatcher:
 
     """
 
-    def __init__(self, waiting_max: int) -> None:
+    def __init__(self, waiting_max: int, bytes_max: int) -> None:
         self._handlers: dict[str, list[Handler]] = {}
-        # Each with its place in the order of all: the two are merged when they are handled.
-        self._messages: deque[tuple[int, Event]] = deque()
-        self._others: deque[tuple[int, Event]] = deque()
-        self._emitted = 0
-        self._messages_max = waiting_max
+        # Each with its place in the order of all, by which the two are merged, and its bytes.
+        self._messages: deque[tuple[int, Event, int]] = deque()
+        self._others: deque[tuple[int, Event, int]] = deque()
+        self._emitted = self._bytes = 0
+        self._messages_max, self._bytes_max = waiting_max, bytes_max
         self._task: asyncio.Task[None] | None = None
         self.errors = self.dropped = self.others_dropped = 0
 
@@ -241,27 +242,33 @@ class Dispatcher:
         """Return whether anybody wants events of that name."""
         return bool(self._handlers.get(name))
 
-    def emit(self, event: Event) -> None:
-        """Have the handlers of an event called, soon and in order."""
+    def emit(self, event: Event, size: int = 0) -> None:
+        """Have the handlers of an event called, soon and in order; ``size``: bytes of a message."""
         if not self._handlers.get(event.name):
             return
         self._emitted += 1
         if isinstance(event, Message):
-            if len(self._messages) >= self._messages_max:
-                self._messages.popleft()
+            waiting = self._messages
+            self._bytes += size
+            while waiting and (len(waiting) >= self._messages_max or self._bytes > self._bytes_max):
+                self._bytes -= waiting.popleft()[2]
                 self.dropped += 1
-            self._messages.append((self._emitted, event))
+            waiting.append((self._emitted, event, size))
         else:
             if len(self._others) >= OTHERS_MAX:
                 self._others.popleft()
                 self.others_dropped += 1
-            self._others.append((self._emitted, event))
+            self._others.append((self._emitted, event, 0))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def _next(self) -> Event | None:
         queues = [queue for queue in (self._messages, self._others) if queue]
-        return min(queues, key=_place_of_first).popleft()[1] if queues else None
+        if not queues:
+            return None
+        _place, event, size = min(queues, key=_place_of_first).popleft()
+        self._bytes -= size
+        return event
 
     async def _run(self) -> None:
         _handling.set(self)

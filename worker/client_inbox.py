@@ -15,6 +15,7 @@ class Inbox:
 
     Args:
         size_max: How many may wait.
+        bytes_max: How many bytes of payload may wait; one message always may.
 
     Attributes:
         has_consumer: Whether anybody ever asked for a message.
@@ -22,8 +23,9 @@ class Inbox:
 
     """
 
-    def __init__(self, size_max: int) -> None:
-        self._size_max = size_max
+    def __init__(self, size_max: int, bytes_max: int) -> None:
+        self._size_max, self._bytes_max = size_max, bytes_max
+        self._bytes = 0
         self._items: deque[tuple[bytes, bool]] = deque()
         self._changed = asyncio.Event()
         self._is_closed = False
@@ -33,10 +35,12 @@ class Inbox:
 
     def put(self, payload: bytes, is_text: bool) -> None:
         """Keep a message, in the place of the oldest if there is none left."""
-        if len(self._items) >= self._size_max:
-            self._items.popleft()
+        items = self._items
+        self._bytes += len(payload)
+        while items and (len(items) >= self._size_max or self._bytes > self._bytes_max):
+            self._bytes -= len(items.popleft()[0])
             self.dropped += 1
-        self._items.append((payload, is_text))
+        items.append((payload, is_text))
         self._changed.set()
 
     def close(self) -> None:
@@ -56,6 +60,8 @@ class Inbox:
                 await self._changed.wait()
             self._in_a_row += 1
             if self._in_a_row < TURN_OF:
-                return self._items.popleft()
+                item = self._items.popleft()
+                self._bytes -= len(item[0])
+                return item
             self._in_a_row = 0
             await asyncio.sleep(0)  # meanwhile another task may take what is there

@@ -83,7 +83,7 @@ class ClientOutput:
         """Keep it for ``recv``, tell it to handlers; with handlers and no ``recv`` only the one."""
         if self._dispatcher.hears("message"):
             data = self._give(payload, is_text)
-            self._dispatcher.emit(events.Message(data=data, monotonic_ns=now_ns))
+            self._dispatcher.emit(events.Message(data=data, monotonic_ns=now_ns), len(payload))
             if not self._inbox.has_consumer:
                 return
         self._inbox.put(payload, is_text)

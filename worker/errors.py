@@ -3,7 +3,8 @@
 WebSocketError              root
 ├── ConnectionFailed        no session came about, and none will be tried any more
 ├── ConnectionClosed        the connection has ended for good; ``code`` and ``reason`` say how
-└── NotConnected            there is no session this moment; one may come again
+├── NotConnected            there is no session this moment; one may come again
+└── WrongLoop               the client belongs to another event loop
 """
 
 
@@ -58,3 +59,13 @@ class NotConnected(WebSocketError):
     def __str__(self) -> str:
         mend = "; call connect() first, or use async with" if self.state == "idle" else ""
         return f"not connected: {self.state}{mend}"
+
+
+class WrongLoop(WebSocketError):
+    """The client belongs to another event loop, the one on which it was first awaited."""
+
+    def __str__(self) -> str:
+        return (
+            "this client belongs to another event loop; make one on this loop, or call it there: "
+            "asyncio.run_coroutine_threadsafe(ws.recv(), loop)"
+        )

@@ -9,7 +9,7 @@ from raw_exchange import CLOSE
 
 import worker
 from worker import BackoffConfig, ConnectionFailed, NotConnected, WebSocket, connect
-from worker.errors import ConnectionClosed, WebSocketError
+from worker.errors import ConnectionClosed, WebSocketError, WrongLoop
 
 URL = "ws://127.0.0.1:1/"
 
@@ -25,6 +25,7 @@ URL = "ws://127.0.0.1:1/"
         ({"max_message": "16MiB"}, "max_message"),
         ({"buffer": 0}, "buffer"),
         ({"buffer": "9"}, "buffer must be a whole number above zero, got '9'"),
+        ({"buffer_bytes": "1MiB"}, "buffer_bytes must be a whole number above zero"),
         ({"heartbeat": False}, "or None for no heartbeat; got False"),
         ({"heartbeat": {"interval": 3}}, "must be seconds between pings, a HeartbeatConfig"),
         ({"backoff": 3}, "backoff must be a BackoffConfig, got 3"),
@@ -306,11 +307,51 @@ def test_several_consumers_share_the_messages():
     run(act())
 
 
+def test_the_buffer_is_bounded_in_bytes_too():
+    async def act():
+        texts = [f"{number}" * 1_000 for number in range(9)]
+        async with (
+            exchange_of(Answering(opening=texts)) as exchange,
+            client(exchange.url, buffer_bytes=2_500) as ws,
+        ):
+            await until(lambda: ws.stats().messages_received == 9)
+            assert [await ws.recv(), await ws.recv()] == texts[-2:]
+            assert ws.stats().messages_dropped == 7
+
+    run(act())
+
+
+def test_on_another_loop_every_call_is_refused_by_name_and_the_session_goes_on():
+    def elsewhere(call):
+        with pytest.raises(WrongLoop, match="belongs to another event loop; make one"):
+            asyncio.run(call())
+
+    async def iterate(ws):
+        async for _ in ws:
+            pass
+
+    async def act():
+        async with exchange_of(Answering(opening=["one"])) as exchange:
+            ws = await client(exchange.url)
+            for call in (
+                ws.recv, ws.ping, ws.connect, ws.close, ws.wait_closed, ws.run,
+                lambda: ws.send("x"), lambda: iterate(ws), ws.__aenter__,
+            ):  # fmt: skip
+                await asyncio.to_thread(elsewhere, call)
+            assert await ws.recv() == "one"
+            assert await ws.ping() > 0
+            await ws.close()
+        await asyncio.to_thread(elsewhere, ws.recv)
+
+    run(act())
+
+
 def test_errors_have_one_root_and_say_what_happened():
     for error in (
         ConnectionFailed(URL, "dns", "gaierror: x", None),
         ConnectionClosed(1001, "bye"),
         NotConnected("idle"),
+        WrongLoop(),
     ):
         assert isinstance(error, WebSocketError)
     assert str(ConnectionFailed(URL, "dns", "gaierror: x")).endswith("(dns): gaierror: x")

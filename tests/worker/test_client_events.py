@@ -13,7 +13,7 @@ def run(coroutine):
 
 def test_events_are_handled_one_after_the_other_in_their_order():
     async def act():
-        dispatcher, told = Dispatcher(100), []
+        dispatcher, told = Dispatcher(100, 1_000_000), []
 
         async def slow(event):
             await asyncio.sleep(0.02 / event.attempt)
@@ -31,7 +31,7 @@ def test_events_are_handled_one_after_the_other_in_their_order():
 
 def test_what_nobody_hears_costs_no_task_and_draining_is_at_once():
     async def act():
-        dispatcher = Dispatcher(1)
+        dispatcher = Dispatcher(1, 1_000_000)
         assert not dispatcher.hears("message")
         for number in range(10):
             dispatcher.emit(Message(data=number))
@@ -42,9 +42,24 @@ def test_what_nobody_hears_costs_no_task_and_draining_is_at_once():
     run(act())
 
 
+def test_messages_beyond_the_bytes_drop_the_oldest_but_never_the_latest():
+    async def act():
+        dispatcher, told = Dispatcher(100, 10), []
+        dispatcher.add("message", lambda event: told.append(event.data))
+        for number, size in enumerate((4, 6, 1, 50)):
+            dispatcher.emit(Message(data=number), size)
+        await dispatcher.drained(5)
+        dispatcher.emit(Message(data=4), 10)
+        await dispatcher.drained(5)
+        assert told == [3, 4]
+        assert dispatcher.dropped == 3
+
+    run(act())
+
+
 def test_a_full_queue_drops_the_oldest_message_and_nothing_else():
     async def act():
-        dispatcher, told = Dispatcher(2), []
+        dispatcher, told = Dispatcher(2, 1_000_000), []
         dispatcher.add("message", lambda event: told.append(event.data))
         dispatcher.add("connecting", lambda event: told.append("connecting"))
         dispatcher.emit(Connecting(attempt=1))
@@ -61,7 +76,7 @@ def test_a_full_queue_drops_the_oldest_message_and_nothing_else():
 
 def test_other_events_are_bounded_too_and_the_last_of_them_is_told():
     async def act():
-        dispatcher, told, released = Dispatcher(2), [], asyncio.Event()
+        dispatcher, told, released = Dispatcher(2, 1_000_000), [], asyncio.Event()
         dispatcher.add("connecting", lambda event: released.wait())
         dispatcher.add("connecting", lambda event: told.append(event.attempt))
         dispatcher.add("closed", lambda event: told.append("closed"))
@@ -82,7 +97,7 @@ def test_other_events_are_bounded_too_and_the_last_of_them_is_told():
 
 def test_what_handlers_emit_is_handled_too_and_draining_waits_for_it():
     async def act():
-        dispatcher, told = Dispatcher(10), []
+        dispatcher, told = Dispatcher(10, 1_000_000), []
 
         async def again(event):
             told.append(event.attempt)
@@ -100,7 +115,7 @@ def test_what_handlers_emit_is_handled_too_and_draining_waits_for_it():
 
 def test_draining_gives_up_on_a_handler_that_stays():
     async def act():
-        dispatcher, released = Dispatcher(10), asyncio.Event()
+        dispatcher, released = Dispatcher(10, 1_000_000), asyncio.Event()
         dispatcher.add("connecting", lambda event: released.wait())
         dispatcher.emit(Connecting(attempt=1))
         async with asyncio.timeout(1):
