@@ -15,6 +15,7 @@ FleetError                      root; ``exit_code`` is what the command line end
 ├── SimulatorFailed (exchange_process)
 ├── TopicRefused                a topic that no message can have
 ├── StreamEnded                 a subscriber has nothing more to give
+├── ForeignProcess              a subscriber that a forked child inherited
 ├── FellBehind                  a subscriber is slower than its messages
 └── OrderRefused, TimedOut (orders)
 """
@@ -202,6 +203,17 @@ class TopicRefused(FleetError):
 
     def __str__(self) -> str:
         return f"topic {self.key!r}: name the key alone, 1 to 200 ASCII characters without NUL"
+
+
+class ForeignProcess(FleetError):
+    """A subscriber read in a process that did not make it. ``pid`` is of the one that did."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return f"this subscriber belongs to process {self.pid}; make one in this process"
 
 
 class StreamEnded(FleetError):

@@ -69,12 +69,14 @@ class Intake:
 
     Attributes:
         ready: Items that were read and not handed out.
+        is_pumping: Whether it reads this moment: it must not be closed under its own hands.
         fd: Readable when ``pump`` has something to do.
 
     """
 
     def __init__(self, watch: FleetWatch, wish: Wish) -> None:
         self.ready: deque[Item] = deque()
+        self.is_pumping = False
         self._watch, self._wish = watch, wish
         self._inlets: dict[str, Inlet] = {}
         # What is known of a connection stays when it is let go: its numbers tell whether it is the
@@ -116,6 +118,13 @@ class Intake:
         """
         if self._ended and not self.ready:
             raise StreamEnded
+        try:
+            self.is_pumping = True
+            self._pump(timeout_s)
+        finally:
+            self.is_pumping = False
+
+    def _pump(self, timeout_s: float) -> None:
         now_ns = time.monotonic_ns()
         if now_ns >= self._tick_ns:
             self._tick_ns = now_ns + TICK_NS
@@ -203,10 +212,11 @@ class Intake:
 
     def _drop(self, source: Inlet | EventInlet | None) -> None:
         if source is not None:
-            self._epoll.unregister(source.fd)
+            with contextlib.suppress(OSError):  # an interrupted close is done once more
+                self._epoll.unregister(source.fd)
             self._dirty.pop(source.fd, None)
-            del self._sources[source.fd]
             source.close()
+            self._sources.pop(source.fd, None)
 
     def skip_old(self, connection: str, max_age_ns: int) -> None:
         """Leave out what waits of a connection and is older than that."""
@@ -235,7 +245,7 @@ class Intake:
 
     def stop(self) -> None:
         """End; safe to call from any thread and from a signal handler."""
-        with contextlib.suppress(OSError):  # it is closed already
+        if self._wake >= 0:  # a number once closed may be anybody's
             os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
@@ -248,6 +258,19 @@ class Intake:
             self._drop(source)
         self._inlets.clear()
         self._event_inlet = None
-        self._epoll.close()
-        os.close(self._wake)
+        self.forsake()
         self._context.destroy(0)
+
+    def forsake(self) -> None:
+        """
+        Let go of our own descriptors and nothing else, as a forked child must.
+
+        What the epoll watches is the parent's: a child that took something out of it would take it
+        out of the parent's. ZeroMQ closes nothing in a process that did not open it.
+        """
+        self._ended = True
+        self.ready.clear()
+        self._epoll.close()
+        wake, self._wake = self._wake, -1
+        if wake >= 0:
+            os.close(wake)

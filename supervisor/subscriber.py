@@ -3,18 +3,20 @@
 In order, without duplicates, and without silent losses: what the wire did not bring is taken from
 the journal, and what the journal has not is told as a ``Gap``. docs/subscriber.md is for users.
 
-One thread uses a subscriber, or one task; only ``stop`` may be called from anywhere. It has no
-thread of its own but ZeroMQ's.
+One thread uses a subscriber, or one task; ``stop`` and ``close`` may be called from anywhere. It
+has no thread of its own but ZeroMQ's.
 """
 
 import asyncio
 import logging
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 
 from supervisor.age import AgeWatch, Policy
-from supervisor.errors import StreamEnded, TopicRefused
+from supervisor.errors import ForeignProcess, StreamEnded, TopicRefused
 from supervisor.fleet_watch import FleetWatch
 from supervisor.intake import Intake, Wish
 from supervisor.items import Event, Gap, Item, Message, SessionChange
@@ -84,6 +86,9 @@ class Subscriber:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._reading = threading.RLock()
+        self._closing = False
+        self._pid = os.getpid()
         watch = FleetWatch(fleet, globs)
         if not wait:
             watch.require()
@@ -128,14 +133,40 @@ class Subscriber:
         """
         End the stream after what is read already.
 
-        Safe to call from any thread and from a signal handler.
+        Safe to call from any thread and from a signal handler. In a forked child it does nothing.
         """
-        self._intake.stop()
+        if os.getpid() == self._pid:
+            self._intake.stop()
 
     def close(self) -> None:
-        """Close every socket and mapping; a second call does nothing."""
-        self._detach()
-        self._intake.close()
+        """
+        End the stream now and close every socket and mapping; a second call does nothing.
+
+        Safe to call from any thread and from a signal handler: if somebody reads this moment, it is
+        he who closes, as soon as he is done, within 0.1 s. A forked child lets go of what it
+        inherited, and its parent's subscriber goes on.
+        """
+        if os.getpid() != self._pid:
+            self._intake.forsake()
+            return
+        self._closing = True
+        loop = self._loop
+        if loop is not None and loop.is_running() and loop is not _running_loop():
+            loop.call_soon_threadsafe(self.close)
+            return
+        self._intake.stop()  # wakes who waits in another thread
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            if not self._intake.is_pumping:  # else this is a signal's handler amid a read
+                self._detach()
+                self._intake.close()
+        finally:
+            self._reading.release()
+        waiter = self._waiter
+        if waiter is not None and loop is not None and loop.is_running():
+            _wake(waiter)
+            loop.call_soon_threadsafe(_nothing)  # a handler's words wake no loop that sleeps
 
     # Blocking --------------------------------------------------------------------------------
 
@@ -151,6 +182,7 @@ class Subscriber:
 
         Raises:
             StreamEnded: If there will be none any more.
+            ForeignProcess: In a forked child: it needs a subscriber of its own.
             FellBehind: If it is older than ``max_age`` and ``on_age`` is ``raise``. The next call
                 returns it.
 
@@ -158,7 +190,7 @@ class Subscriber:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
             left_s = TICK_S if deadline is None else deadline - time.monotonic()
-            self._intake.pump(min(TICK_S, max(left_s, 0)))
+            self._pump(min(TICK_S, max(left_s, 0)))
             if not self._ready and left_s <= 0:
                 return None
         return self._next()
@@ -169,10 +201,10 @@ class Subscriber:
         while True:
             try:
                 if not ready:
-                    self._intake.pump(TICK_S)
+                    self._pump(TICK_S)
                 while ready:
                     yield ready.popleft() if self._age is None else self._next()
-            except StreamEnded:
+            except (StreamEnded, IndexError):  # the other thread that closes takes what is ready
                 return
 
     def __enter__(self) -> "Subscriber":
@@ -192,7 +224,7 @@ class Subscriber:
         """Return the next item, as ``recv`` does. A cancelled call has taken nothing."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
-            self._intake.pump(0)
+            self._pump(0)
             if self._ready:
                 await asyncio.sleep(0)  # others have their turn, however much there is to read
                 break
@@ -229,7 +261,12 @@ class Subscriber:
         if self._waiter is not None:
             raise RuntimeError("another task reads from this subscriber")
         loop = asyncio.get_running_loop()
-        self._attach(loop)
+        with self._reading:  # whoever closes meanwhile leaves it to us
+            if not self._closing:
+                self._attach(loop)
+        if self._closing:
+            self.close()
+            return
         waiter = self._waiter = loop.create_future()
         timer = None if timeout_s is None else loop.call_later(timeout_s, _wake, waiter)
         try:
@@ -262,12 +299,13 @@ class Subscriber:
             self._detach()
             return
         try:
-            self._intake.pump(0)
+            self._pump(0)
         except Exception as error:
-            waiter.set_exception(error)
+            if not waiter.done():  # a close has woken it
+                waiter.set_exception(error)
         else:
             if self._ready or self._intake.has_more:
-                waiter.set_result(None)
+                _wake(waiter)
 
     def _look_again(self) -> None:
         loop = self._loop
@@ -277,8 +315,25 @@ class Subscriber:
 
     # Inside ----------------------------------------------------------------------------------
 
+    def _pump(self, timeout_s: float) -> None:
+        """Read; and close, if that was wanted meanwhile."""
+        if os.getpid() != self._pid:
+            raise ForeignProcess(self._pid)
+        try:
+            with self._reading:
+                self._intake.pump(timeout_s)
+        finally:
+            if self._closing:
+                self.close()
+
     def _next(self) -> Item:
-        """Take the next item; there is one."""
+        """Take the next item; there is one, unless another thread closes."""
+        try:
+            return self._take()
+        except IndexError:
+            raise StreamEnded from None
+
+    def _take(self) -> Item:
         age = self._age
         if age is not None and (late := age.judge(self._ready[0])) is not None:
             if age.is_new(late.connection):
@@ -306,6 +361,17 @@ def _checked(key: str) -> str:
     if not usable:
         raise TopicRefused(key)
     return key
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _nothing() -> None:
+    """Do nothing, in a turn of the loop."""
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:

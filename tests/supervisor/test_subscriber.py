@@ -1,6 +1,7 @@
 """The subscriber against publishers that lose, die and begin anew on command."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from sequencing import told
 from shm.journal import journal_path
 from supervisor.errors import (
     FellBehind,
+    ForeignProcess,
     NoSuchConnection,
     NoSuchFleet,
     StreamEnded,
@@ -492,6 +495,87 @@ def test_stop_from_another_thread_ends_the_iteration(fleet):
     subscriber.close()
 
 
+@pytest.mark.parametrize("how", ["stop", "close"])
+@pytest.mark.parametrize("who", ["thread", "signal handler"])
+def test_it_can_be_ended_from_anywhere_amid_a_backlog(fleet, who, how):
+    """Twenty times, at twenty moments of reading."""
+    a, main = fleet.publishers["a"], threading.main_thread().ident
+    before = len(os.listdir("/proc/self/fd"))
+    for turn in range(20):
+        subscriber = Subscriber("small", "a", replay=True)
+
+        def end(*_, subscriber=subscriber):
+            for _ in range(2):
+                getattr(subscriber, how)()
+
+        former = signal.signal(signal.SIGUSR1, end)
+        act = end if who == "thread" else lambda: signal.pthread_kill(main, signal.SIGUSR1)
+        timer = threading.Timer(0.0003 * turn, act)
+        a.attached()
+        a.begin("send", count=3_000)
+        seqs = []
+        for item in subscriber:
+            if isinstance(item, Message):
+                seqs.append(item.seq)
+                if len(seqs) == 1 + 10 * turn:
+                    timer.start()
+        timer.join()
+        signal.signal(signal.SIGUSR1, former)
+        assert seqs == list(range(seqs[0], seqs[-1] + 1))
+        with pytest.raises(StreamEnded):
+            subscriber.recv()
+        subscriber.close()
+        assert a.process.stdout.readline() == "ok\n"
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_close_by_another_thread_ends_a_wait(fleet):
+    subscriber = Subscriber("small", "a")
+    threading.Timer(0.3, subscriber.close).start()
+    assert list(subscriber) == []
+    with pytest.raises(StreamEnded):
+        subscriber.recv()
+    subscriber.stop()  # its descriptors are gone, and their numbers may be others'
+
+
+def test_a_stop_after_the_close_writes_into_no_other_descriptor(fleet):
+    subscriber = Subscriber("small", "a")
+    subscriber.close()
+    others = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(30)]
+    try:
+        subscriber.stop()
+        subscriber.close()
+        for other in others:
+            with pytest.raises(BlockingIOError):
+                os.eventfd_read(other)
+    finally:
+        for other in others:
+            os.close(other)
+
+
+def test_what_a_forked_child_does_with_it_is_nothing_to_its_parent(fleet):
+    a = fleet.publishers["a"]
+    with Subscriber("small", "a") as subscriber:
+        attached(fleet, subscriber, "a")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that we are several threads
+            child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                with pytest.raises(ForeignProcess, match=f"belongs to process {os.getppid()}"):
+                    subscriber.recv(0.1)
+                subscriber.stop()
+                subscriber.close()
+                subscriber.close()
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        a.send(3)
+        assert told(until(subscriber, lambda item: item.seq == 3)) == [1, 2, 3]
+        a.kill()
+        assert heard(subscriber) == []
+
+
 def test_closing_within_the_loop_ends_it(fleet):
     subscriber = Subscriber("small", "a")
     attached(fleet, subscriber, "a")
@@ -664,6 +748,35 @@ def test_a_subscriber_goes_from_loop_to_loop_and_to_none(fleet):
             assert item.seq == seq
             a.send(1)
             assert subscriber.recv(PATIENCE_S).seq == seq + 1
+
+
+@pytest.mark.parametrize("who", ["task", "thread", "signal handler"])
+def test_a_close_ends_an_async_wait(fleet, runner, who):
+    async def consume():
+        subscriber = Subscriber("small", "a")
+        items = []
+
+        async def read():
+            async for item in subscriber:
+                items.append(item)  # noqa: PERF401
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.2)
+        if who == "task":
+            subscriber.close()
+        elif who == "thread":
+            await asyncio.to_thread(subscriber.close)
+        else:
+            former = signal.signal(signal.SIGUSR1, lambda *_: subscriber.close())
+            threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGUSR1)).start()
+        await asyncio.wait_for(reading, PATIENCE_S)
+        if who == "signal handler":
+            signal.signal(signal.SIGUSR1, former)
+        with pytest.raises(StreamEnded):
+            await subscriber.recv_async()
+        return items
+
+    assert runner.run(consume()) == []
 
 
 def test_two_tasks_cannot_read_at_once(fleet):
