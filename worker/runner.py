@@ -34,6 +34,7 @@ from worker.exits import Exit
 from worker.linux import set_process_name
 from worker.login import LoginFunction
 from worker.matcher import FunctionUnusable, load_function, pong_function
+from worker.memory import give_back_zeros, share_one_arena
 from worker.orphan import SupervisorWatch
 from worker.placement import PENDING, Placement
 from worker.publisher import Publisher
@@ -270,6 +271,7 @@ def main(assignment: Assignment, listener: int) -> int:
     set_process_name(f"fw-{spec.name}")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    share_one_arena()
     try:
         stats, journal = _take_over(assignment)
     except SegmentError as error:
@@ -331,6 +333,7 @@ async def _serve(
 ) -> Exit:
     # The loop turns. What comes before we serve may take its time: modules of the operator's.
     stats.words[Word.LIVENESS_NS] = time.monotonic_ns()
+    give_back_zeros(asyncio.get_running_loop())
     try:
         runner = Runner(assignment, stats, listener, placement, journal)
     except FunctionUnusable as error:

@@ -14,6 +14,7 @@ from shm.stats import StatsWriter, stats_path
 from supervisor.household import Household
 from supervisor.keeper import Keeper
 from supervisor.liveness import Verdict
+from supervisor.pace import Pace
 from supervisor.restart import State
 from supervisor.restart_facts import StartWanted
 from supervisor.scanner import Scanner
@@ -67,7 +68,8 @@ class Scene:
     workers: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        self.scanner = Scanner(self.keepers, lambda _stall: None)
+        self.pace = Pace()
+        self.scanner = Scanner(self.keepers, self.pace, lambda _stall: None, lambda _storm: None)
 
 
 @contextlib.contextmanager
@@ -82,6 +84,7 @@ def running(directory, *names):
         start_ticks=1,
         events=scene.heard,
         spawn=lambda _name, _incarnation, _assignment: None,
+        pace=scene.pace,
     )
     try:
         for name in names:
