@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shm.layout import Word
@@ -20,7 +20,7 @@ from supervisor.restart_facts import StartWanted
 from supervisor.scanner import Scanner
 from worker.announcement import Announcement, EventKind
 from worker.report import event_body
-from worker.spec import SECOND_NS, ConnectionSpec
+from worker.spec import SECOND_NS, ConnectionSpec, HangSpec
 
 
 class Heard:
@@ -151,10 +151,16 @@ def test_a_late_stamp_is_told_once_and_a_fresh_one_ends_it(scene):
 
 
 @on_loop
-def test_a_stamp_beyond_the_timeout_is_death(scene):
-    scene.workers["a"].stamp(age_ns=60 * SECOND_NS)
-    scene.scanner.scan(closely=False)
-    assert scene.keepers["a"].life.state is State.KILLING
+def test_a_stamp_beyond_the_timeout_is_death_once_the_first_scan_excuses_no_more(scene):
+    for keeper in scene.keepers.values():
+        keeper.spec = replace(keeper.spec, hang=HangSpec(timeout_ns=SECOND_NS))
+    hung = scene.keepers["a"]
+    while hung.life.state is State.RUNNING:
+        scene.workers["a"].stamp(age_ns=60 * SECOND_NS)
+        scene.workers["b"].stamp()
+        scene.scanner.scan(closely=False)
+        time.sleep(0.02)
+    assert hung.life.state is State.KILLING
     assert EventKind.KILL in scene.heard.kinds
     assert scene.keepers["b"].life.state is State.RUNNING
     scene.workers["a"].process.wait(20)
