@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 import uuid
+from collections.abc import Iterator
 
 from shm.layout import Counter, Word
 from worker import heartbeat, socket_options
@@ -47,7 +48,7 @@ class Connection:
         pong_matcher: The matcher, if it is a function.
         login: The login function.
         tls: Context of ``wss``; by default one is made at the first dial.
-        before: Sessions that it had before, under another specification.
+        numbers: Gives sessions their numbers, if there are other sessions beside these.
 
     """
 
@@ -61,7 +62,7 @@ class Connection:
         pong_matcher: MatchFunction | None = None,
         login: LoginFunction | None = None,
         tls: ssl.SSLContext | None = None,
-        before: int = 0,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self._spec, self._output = spec, output
         self._words, self._counters = words, counters
@@ -70,7 +71,8 @@ class Connection:
         self._dialing = Dialing(spec, login, self)
         self._logins: tuple[bytes, ...] = ()
         self._tls = tls
-        self.session = Session(spec, before)
+        self.session = Session(spec, numbers)
+        self._has_dialed = False
         self.wire: Wire | None = None
         self._alarm = Alarm(self._expire)
         self._deliver = output.message
@@ -86,7 +88,7 @@ class Connection:
         """Dial."""
         self._feed(facts.Started())
 
-    def stop(self, code: int = 1000, reason: str = "", cause: str = Cause.STOP) -> None:
+    def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the socket is gone."""
         self._feed(facts.StopWanted(code, reason, cause))
 
@@ -173,8 +175,9 @@ class Connection:
     # Actions ---------------------------------------------------------------------------------
 
     def _dial(self, number: int, *, reserved: bool) -> None:
-        if number > 1 and not reserved:
+        if self._has_dialed and not reserved:
             self._counters[Counter.RECONNECTS] += 1
+        self._has_dialed = True
         # In a turn of its own: a refusal at once must not come in the midst of its request.
         self._loop.call_soon(self._begin, number)
 

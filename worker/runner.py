@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import itertools
 import logging
 import os
 import random
@@ -106,11 +107,12 @@ class Runner:
         if spec.publish.key is not None:
             self.message = self._message_of_key
         self._topic_timer: asyncio.TimerHandle | None = None
-        self._line = Succession(spec, self._connection_of, self._end)
+        self._numbers = itertools.count(1)  # of sessions, over all connections of this process
+        self._line = Succession(spec, self._connection_of, self._end, stats.counters)
         self._settle_timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[Exit] = self._loop.create_future()
 
-    def _connection_of(self, spec: ConnectionSpec, before: int) -> Connection:
+    def _connection_of(self, spec: ConnectionSpec) -> Connection:
         """Return a connection that tells us everything, and be ready for it."""
         pong_matcher, login = _functions(spec)
         self._spec = spec
@@ -124,7 +126,7 @@ class Runner:
             self._stats.counters,
             pong_matcher=pong_matcher,
             login=login,
-            before=before,
+            numbers=self._numbers,
         )
 
     async def run(self) -> Exit:

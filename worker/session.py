@@ -4,6 +4,9 @@ Pure. It owns what belongs to the session that is open (dialogue, heartbeat, sil
 when to dial, subscribe, close, wait and give up. Its shell is ``worker/connection.py``.
 """
 
+import itertools
+from collections.abc import Iterator
+
 from worker import heartbeat
 from worker import session_events as tell
 from worker import session_facts as facts
@@ -32,7 +35,7 @@ class Session:
 
     Args:
         spec: The connection.
-        before: Sessions that it had before.
+        numbers: Gives each session its number; sessions beside these take theirs from it, too.
 
     Attributes:
         number: Number of the session, from 1; facts of older ones must not be handed in.
@@ -42,12 +45,13 @@ class Session:
 
     """
 
-    def __init__(self, spec: ConnectionSpec, before: int = 0) -> None:
+    def __init__(self, spec: ConnectionSpec, numbers: Iterator[int] | None = None) -> None:
         self._spec = spec
+        self._numbers = numbers if numbers is not None else itertools.count(1)
         self._backoff = Backoff(spec.reconnect)
         self.subscription: SubscribeSpec = spec.subscribe
         self.state = State.IDLE
-        self.number = before
+        self.number = 0
         self.heartbeat: Heartbeat | None = None
         self.up_ns = 0
         self._dialogue: Dialogue | None = None  # while the session is open
@@ -143,7 +147,7 @@ class Session:
     def _dial(self, now_ns: int, *, reserved: bool = False) -> tuple[Action, ...]:
         self.state = State.DIALING
         if not reserved:
-            self.number += 1
+            self.number = next(self._numbers)
         self._dialed_ns = now_ns
         self._end_cause, self._peer = "", ""
         self._deadline_ns = now_ns + self._spec.reconnect.connect_timeout_ns

@@ -93,7 +93,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class StopWanted:
-    """The connection shall end; ``code`` and ``reason`` go into the close frame."""
+    """The worker shall end; ``code`` and ``reason`` go into the close frame; ``cause`` says why."""
 
     code: int = 1000
     reason: str = ""

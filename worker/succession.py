@@ -8,16 +8,34 @@ on the same shared memory and endpoint.
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
+from shm.layout import Counter
 from worker.announcement import Cause
-from worker.connection import Connection
 from worker.exits import Exit
+from worker.output import Cells
 from worker.respec import Change, cost
-from worker.spec import ConnectionSpec
+from worker.spec import ConnectionSpec, SubscribeSpec
 
 log = logging.getLogger("worker")
 
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
+
+
+class Line(Protocol):
+    """What keeps up the sessions of one specification."""
+
+    def start(self) -> None:
+        """Dial."""
+
+    def stop(self, code: int = ..., reason: str = ..., cause: Cause = ...) -> None:
+        """End for good; ``Succession.ended`` is called once the socket is gone."""
+
+    def resubscribe(self, wanted: SubscribeSpec) -> None:
+        """Have another subscription."""
+
+    async def close(self) -> None:
+        """Let go of what is kept between dials."""
 
 
 class Succession:
@@ -26,8 +44,9 @@ class Succession:
 
     Args:
         spec: What to begin with.
-        make: Makes a connection of a specification; the number is that of sessions before it.
+        make: Makes a connection of a specification.
         on_end: Called once when the last is closed, and there shall be no other.
+        counters: By ``shm.layout.Counter``; a following connection is a reconnection.
 
     Raises:
         Exception: Whatever ``make`` raises.
@@ -37,16 +56,17 @@ class Succession:
     def __init__(
         self,
         spec: ConnectionSpec,
-        make: Callable[[ConnectionSpec, int], Connection],
+        make: Callable[[ConnectionSpec], Line],
         on_end: Callable[[Exit], None],
+        counters: Cells,
     ) -> None:
-        self._make, self._on_end = make, on_end
+        self._make, self._on_end, self._counters = make, on_end, counters
         self._loop = asyncio.get_running_loop()
         self.spec = spec
         self._next: ConnectionSpec | None = None
         self._stopping = False
         self._former: set[asyncio.Task[None]] = set()
-        self._connection = make(spec, 0)
+        self._connection = make(spec)
 
     def start(self) -> None:
         """Dial."""
@@ -89,12 +109,13 @@ class Succession:
         self._former.add(closing)
         closing.add_done_callback(self._former.discard)
         try:
-            self._connection = self._make(wanted, former.session.number)
+            self._connection = self._make(wanted)
         except Exception as error:  # a function of the operator's that cannot be loaded
             log.error("connection=%s cannot go on as configured: %s", wanted.name, error)
             self._on_end(Exit.CONFIGURATION)
             return
         self.spec = wanted
+        self._counters[Counter.RECONNECTS] += 1
         self._connection.start()
 
     async def close(self) -> None:
