@@ -11,6 +11,7 @@ import stat
 import time
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from shm.errors import SegmentError, SegmentForeign, SegmentLocked, SegmentUnavailable
 from shm.layout import HEADER, HEADER_FIELDS, MAGIC
@@ -83,8 +84,17 @@ def check_ours(path: Path) -> None:
         os.close(_open_ours(path))
 
 
-def owner(path: Path) -> tuple[int, int] | None:
-    """Return pid and start ticks of the process that holds a segment of this boot, if one does."""
+class Holder(NamedTuple):
+    """Who holds a segment, as its header says."""
+
+    pid: int
+    start_ticks: int
+    incarnation: int
+    flags: int
+
+
+def holder(path: Path) -> Holder | None:
+    """Return who holds a segment of this boot, ``None`` if nobody does or its header is cut."""
     try:
         descriptor = _open_ours(path)
     except (FileNotFoundError, SegmentError):
@@ -93,10 +103,29 @@ def owner(path: Path) -> tuple[int, int] | None:
         raw = os.pread(descriptor, HEADER.size, 0)
         if len(raw) < HEADER.size or try_lock(descriptor):
             return None
-        said = dict(zip(HEADER_FIELDS, HEADER.unpack(raw), strict=True))
-        return (said["pid"], said["start_ticks"]) if said["boot_id"] == boot_id() else None
+        return _holder(raw)
     finally:
         os.close(descriptor)
+
+
+def writer(path: Path) -> Holder | None:
+    """Return who wrote a segment of this boot, dead or alive; ``None`` if that cannot be read."""
+    try:
+        descriptor = _open_ours(path)
+    except (FileNotFoundError, SegmentError):
+        return None
+    try:
+        raw = os.pread(descriptor, HEADER.size, 0)
+    finally:
+        os.close(descriptor)
+    return _holder(raw) if len(raw) == HEADER.size else None
+
+
+def _holder(raw: bytes) -> Holder | None:
+    said = dict(zip(HEADER_FIELDS, HEADER.unpack(raw), strict=True))
+    if said["boot_id"] != boot_id():
+        return None
+    return Holder(said["pid"], said["start_ticks"], said["incarnation"], said["flags"])
 
 
 def lock_predecessor(path: Path, timeout_ns: int, *, writable: bool = False) -> int | None:

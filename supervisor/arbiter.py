@@ -17,17 +17,17 @@ import zmq
 
 from shm.process import start_ticks
 from supervisor import descriptors
+from supervisor.adoption import read_estate
 from supervisor.bus import Bus
 from supervisor.commands import Commands
 from supervisor.control import Control
 from supervisor.errors import ZygoteError
 from supervisor.exchange_process import ExchangeProcess
 from supervisor.file_watch import FileWatch
-from supervisor.fleetfile import Fleet
+from supervisor.fleet import Fleet
 from supervisor.forks import Forks
 from supervisor.household import Household, describe
 from supervisor.keeper import Keeper
-from supervisor.leftovers import Leftovers
 from supervisor.listener import listen
 from supervisor.liveness import SCAN_NS, HostStall
 from supervisor.pace import Pace, Storm
@@ -36,10 +36,11 @@ from supervisor.quiet_logging import say
 from supervisor.registry import Registry
 from supervisor.reloading import Reloading
 from supervisor.restart import NO_PROCESS
-from supervisor.restart_facts import KillWanted, StartWanted, StopWanted
+from supervisor.restart_facts import KillWanted, StopWanted
 from supervisor.roster import Roster
 from supervisor.scanner import Scanner
 from supervisor.stop_signals import StopSignals
+from supervisor.succession import Succession
 from worker.announcement import Announcement, Cause, EventKind, Origin
 from worker.linux import become_subreaper
 
@@ -63,6 +64,7 @@ class Arbiter:
         premises: Its directories, locked.
         signals: Notes the stop signals.
         exchange: The simulated exchange, if the fleet has one.
+        keep_orphans: Whether workers go on that lose us.
 
     """
 
@@ -72,9 +74,12 @@ class Arbiter:
         premises: Premises,
         signals: StopSignals,
         exchange: ExchangeProcess | None = None,
+        *,
+        keep_orphans: bool = False,
     ) -> None:
         self._fleet, self._premises = fleet, premises
         self._signals, self._exchange = signals, exchange
+        self._keep_orphans = keep_orphans
         self._loop = asyncio.get_running_loop()
         self._keepers: dict[str, Keeper] = {}
         self._stop_asked = asyncio.Event()
@@ -85,13 +90,12 @@ class Arbiter:
             lambda: exchange.pid if exchange is not None else 0,
             self._note_rest,
         )
-        self._zygote = self._forks.zygote
         self._pace = Pace()
         self._scanner = Scanner(self._keepers, self._pace, self._stalled, self._storm)
-        self._leftovers = Leftovers(premises.shm_dir, premises.former_helpers, time.monotonic_ns())
+        self._succession: Succession | None = None
         self._bus: Bus | None = None
         self._roster: Roster | None = None
-        self._kill_asked = False
+        self._kill_asked = self._keep_asked = False
         self._signals_seen = 0
         self._news = asyncio.Event()  # for who waits for the end
         self._end_by = 0.0
@@ -106,15 +110,20 @@ class Arbiter:
         signals: StopSignals,
         exchange: ExchangeProcess | None,
         on_ready: Callable[[], None],
+        *,
+        keep_orphans: bool = False,
     ) -> int:
         """Make an arbiter on the running loop and run it."""
-        return await cls(fleet, premises, signals, exchange).run(on_ready)
+        arbiter = cls(fleet, premises, signals, exchange, keep_orphans=keep_orphans)
+        return await arbiter.run(on_ready)
 
     async def run(self, on_ready: Callable[[], None]) -> int:
         """
         Run the fleet until a signal or an order ends it; return the exit code of ``run``.
 
-        However it ends, an exception included: no worker and no fork helper is left.
+        However it ends, an exception included: no worker and no fork helper is left. Only
+        ``shutdown --keep`` leaves all of them, and an end before the workers of an earlier life
+        were taken over leaves those.
 
         Raises:
             ZygoteError: If the fork helper cannot be started or an endpoint cannot be bound.
@@ -125,10 +134,7 @@ class Arbiter:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._signals.heard(self._loop, self._signalled))
             try:
-                self._forks.start()
                 if await self._unless_stopped(self._open(stack)):
-                    for keeper in self._keepers.values():
-                        keeper.handle(StartWanted())
                     self._publish(EventKind.SUPERVISOR_UP)
                     on_ready()
                     await self._stop_asked.wait()
@@ -155,19 +161,34 @@ class Arbiter:
 
     async def _open(self, stack: contextlib.ExitStack) -> None:
         premises = self._premises
-        lent = await self._zygote.listen("events", premises.events_socket, lend=True)
+        names = [connection.name for connection in self._fleet.connections]
+        estate = read_estate(premises.shm_dir)
+        # First of all: from here on orphans find their new supervisor.
+        self._registry = Registry.create(
+            premises.shm_dir,
+            self._fleet.name,
+            premises.runtime_dir,
+            names,
+            former=estate.former,
+            after=max(estate.epoch, premises.epoch),
+            keep=self._keep_orphans,
+        )
+        stack.callback(self._registry.close)
+        premises.note_epoch(self._registry.epoch)
+        await self._forks.open()
+        self._succession = Succession(estate, premises, self._forks, time.monotonic_ns())
+        stack.callback(self._succession.close)
+        living = self._succession.find(names)
+        zygote = self._forks.zygote
+        lent = await zygote.listen("events", premises.events_socket, lend=True)
         if lent is None:
             raise ZygoteError("the fork helper could not lend the listener of events.sock")
         stack.callback(lent.close)
-        for connection in self._fleet.connections:
-            await self._forks.listen(connection.name)
+        for name in names:
+            if name not in living:  # the path of a living one changes hands when it is replaced
+                await self._forks.listen(name)
         context = stack.enter_context(zmq.Context())
-        needed = descriptors.needed_by(len(self._fleet.connections))
-        names = [connection.name for connection in self._fleet.connections]
-        self._registry = Registry.create(
-            premises.shm_dir, self._fleet.name, premises.runtime_dir, names
-        )
-        stack.callback(self._registry.close)
+        needed = descriptors.needed_by(len(names))
         self._bus = Bus(context, lent, premises.events_socket, self._registry.epoch, needed)
         stack.callback(self._bus.close)
         household = self._household(self._bus)
@@ -177,7 +198,7 @@ class Arbiter:
         door = listen(premises.control_socket)
         stopping = self._stop_asked.is_set
         reloading = Reloading(self._fleet, roster, premises, stopping, self._announce)
-        commands = Commands(self._fleet.file, roster, reloading, self._stop_asked)
+        commands = Commands(self._fleet.file, roster, reloading, self._stop_asked, self._shut_down)
         self._control = Control(context, door, premises.control_socket, commands.obey, needed)
         stack.callback(self._control.close)
         self._read(stack, self._control.fileno(), self._control.drain)
@@ -185,7 +206,8 @@ class Arbiter:
             self._read(stack, gate.fileno(), gate.look)
         wake = stack.enter_context(listen(premises.wake_socket, socket.SOCK_DGRAM))
         self._read(stack, wake.fileno(), lambda: self._woken(wake))
-        roster.admit(self._fleet.connections)
+        roster.admit(self._fleet.connections, estate.former)
+        self._take_over()
         self._files = FileWatch(premises.shm_dir)
         stack.callback(self._files.close)
         self._scan_timer = self._loop.call_later(SCAN_NS / 1e9, self._scan)
@@ -208,7 +230,16 @@ class Arbiter:
             events=events,
             spawn=self._forks.spawn,
             pace=self._pace,
+            keep=self._keep_orphans,
         )
+
+    def _take_over(self) -> None:
+        assert self._succession is not None
+        now_ns = time.monotonic_ns()
+        adopted = self._succession.take_over(self._keepers, self._scanner.guarded, now_ns)
+        self._premises.keep(False)  # from here on the workers are ours to end
+        if adopted:
+            log.info("adopted workers=%d epoch=%d", adopted, self._registry.epoch)
 
     # Scanning --------------------------------------------------------------------------------
 
@@ -241,7 +272,8 @@ class Arbiter:
             if self._bus is not None:
                 self._bus.drain()
                 self._bus.gate.look()
-        self._leftovers.look(now_ns)
+        if self._succession is not None:
+            self._succession.look(self._keepers, now_ns)
         if self._exchange is not None and not self._stop_asked.is_set():
             self._exchange.look(now_ns)
 
@@ -275,22 +307,40 @@ class Arbiter:
                 self._kill_everything()
             self._stop_asked.set()
 
+    def _shut_down(self, keep: bool) -> None:
+        self._keep_asked = keep and not self._stop_asked.is_set()
+        self._stop_asked.set()
+
     def _kill_everything(self) -> None:
         """SIGKILL to all, and an end of the waiting whatever is left."""
         for keeper in self._keepers.values():
             keeper.handle(KillWanted("SIGKILL"))
             keeper.kill()
-        self._zygote.kill()
+        self._forks.kill()
         self._end_by = self._loop.time() + KILL_S
         self._news.set()
 
     async def _end(self) -> None:
         self._stop_asked.set()
+        if self._keep_asked and not self._kill_asked:
+            self._leave()
+            return
+        if self._premises.kept:  # workers of an earlier life live, and never were ours
+            self._forks.leave()
+            return
         try:
             await self._wind_down()
         finally:
-            self._leftovers.end()
-            await self._zygote.end(ZYGOTE_END_S)
+            if self._succession is not None:
+                self._succession.leftovers.end()
+            await self._forks.end(ZYGOTE_END_S)
+
+    def _leave(self) -> None:
+        """End alone: everything else stays for the next supervisor, as after our death."""
+        self._publish(EventKind.SUPERVISOR_DOWN, kept=True)
+        self._registry.let_live()
+        self._premises.keep()
+        self._forks.leave()
 
     async def _wind_down(self) -> None:
         longest_ns = max((k.spec.stop_timeout_ns for k in self._keepers.values()), default=0)

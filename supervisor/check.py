@@ -1,151 +1,20 @@
 """Check: whether a file describes a fleet, and whether this machine can carry it."""
 
 import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shm.directory import base_directory, fleet_directory
 from shm.errors import DirectoryRefused
-from shm.journal import journal_path
-from shm.journal_layout import journal_bytes
-from shm.layout import stats_bytes
-from supervisor.errors import Fault, FleetError, FleetFileError
-from supervisor.fleetfile import Fleet, load
+from supervisor.capacity import TooLarge, refuse_if_too_large, segment_bytes
+from supervisor.errors import Fault, FleetFileError
+from supervisor.fleet import Fleet
+from supervisor.fleetfile import load
 from worker.endpoints import data_endpoint
 from worker.spec import SECOND_NS, ConnectionSpec, HeartbeatSpec
 
 CONFIGURATION = 5
-MEMORY_MAX = "memory.max"
-
-
-class TooLarge(FleetError):
-    """
-    The segments of the fleet do not fit into shared memory.
-
-    ``place`` names what is too small: a directory, or the file that holds a cgroup's limit.
-    """
-
-    exit_code = CONFIGURATION
-
-    def __init__(self, place: Path, needed: int, free: int, fitting: int, wanted: int) -> None:
-        super().__init__(place, needed, free, fitting, wanted)
-        self.place, self.needed, self.free = place, needed, free
-        self.fitting, self.wanted = fitting, wanted
-
-    def __str__(self) -> str:
-        is_limit = self.place.name == MEMORY_MAX
-        has = "allows" if is_limit else "has"
-        mend = "raise it" if is_limit else "enlarge it"
-        elsewhere = "" if is_limit else ", or name another place with FEEDWARDEN_SHM"
-        return (
-            f"{self.place} {has} {self.free:,} bytes{'' if is_limit else ' free'}, the fleet's "
-            f"segments need {self.needed:,}: {self.fitting} of {self.wanted} connections would "
-            f"fit; {mend}, lower publish.journal.size{elsewhere}"
-        )
-
-
-def refuse_if_too_large(fleet: Fleet) -> None:
-    """
-    Add up what the fleet needs in shared memory.
-
-    Raises:
-        DirectoryRefused: If FEEDWARDEN_SHM names no directory.
-        TooLarge: If that is more than is free, or than our cgroup may hold (pages of shared
-            memory are charged to whoever touches them first: to our workers).
-
-    """
-    directory = fleet_directory(fleet.name)
-    sizes = [
-        segment_bytes(connection) - _kept_bytes(directory, connection)
-        for connection in fleet.connections
-    ]
-    # A worker that is replaced has two stats segments for a moment.
-    twice = max(stats_bytes(connection.publish.ring) for connection in fleet.connections)
-    _refuse_unless_fitting(sizes, twice)
-
-
-def refuse_without_room(
-    new: Sequence[ConnectionSpec], replaced: Sequence[tuple[ConnectionSpec, ConnectionSpec]]
-) -> None:
-    """
-    Add up what a running fleet will need besides what it has.
-
-    Args:
-        new: Connections that it gets.
-        replaced: Those whose process is replaced, as they were and as they will be. All have two
-            stats segments for a moment, and two journals if the size is another.
-
-    Raises:
-        DirectoryRefused: If FEEDWARDEN_SHM names no directory.
-        TooLarge: If that does not fit.
-
-    """
-    twice = 0
-    for former, wanted in replaced:
-        twice += stats_bytes(wanted.publish.ring)
-        if former.publish.journal != wanted.publish.journal:
-            twice += journal_bytes(wanted.publish.journal)
-    if new or twice:
-        _refuse_unless_fitting([segment_bytes(connection) for connection in new], twice)
-
-
-def _refuse_unless_fitting(sizes: list[int], twice: int) -> None:
-    base = base_directory()
-    space = os.statvfs(base)
-    place, free = min(
-        [(base, space.f_bavail * space.f_frsize), *memory_limits()], key=lambda found: found[1]
-    )
-    needed = sum(sizes) + twice
-    if needed <= free:
-        return
-    fitting, left = 0, free - twice
-    for size in sorted(sizes):
-        left -= size
-        if left < 0:
-            break
-        fitting += 1
-    raise TooLarge(place, needed, free, fitting, len(sizes))
-
-
-def segment_bytes(connection: ConnectionSpec) -> int:
-    """Return what a connection takes in shared memory."""
-    return stats_bytes(connection.publish.ring) + journal_bytes(connection.publish.journal)
-
-
-def _kept_bytes(directory: Path, connection: ConnectionSpec) -> int:
-    """Return what it takes already: the next worker goes on in a journal of the same size."""
-    wanted = journal_bytes(connection.publish.journal)
-    try:
-        found = journal_path(directory, connection.name).stat().st_size
-    except OSError:
-        return 0
-    return wanted if found == wanted else 0
-
-
-def memory_limits(
-    cgroups: Path = Path("/sys/fs/cgroup"), mine: Path = Path("/proc/self/cgroup")
-) -> Iterator[tuple[Path, int]]:
-    """Yield the memory limits of our cgroup and those around it (cgroup v2), each with its file."""
-    try:
-        lines = mine.read_text().splitlines()
-    except OSError:
-        return
-    ours = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if ours is None:
-        return
-    relative = Path(ours.lstrip("/"))
-    for group in (relative, *relative.parents):
-        file = cgroups / group / MEMORY_MAX
-        try:
-            limit = file.read_text().strip()
-        except OSError:  # the root has none, and a container may not see its own path
-            continue
-        if limit.isdecimal():  # else "max"
-            yield file, int(limit)
 
 
 def check(path: Path, as_json: bool) -> int:

@@ -5,12 +5,9 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 other, 2 usa
 7 timed out, 130 interrupted.
 """
 
-import contextlib
 import functools
 import json
-import logging
 import math
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,22 +15,16 @@ from typing import Annotated, Any
 
 import typer
 
-from shm.errors import DirectoryRefused, SegmentError, SegmentForeign, SegmentSpace
 from supervisor import check as check_verb
 from supervisor import doctor as doctor_verb
-from supervisor import exchange_process, launch, orders, streams, versions
+from supervisor import exchange_process, launch, orders, outcome, streams, versions
 from supervisor import status as status_verb
-from supervisor.errors import FleetError, VariableRefused
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
 from supervisor.fleet_model import schema as fleet_schema
 from supervisor.fleets import find
 
-CONFIGURATION = 5
-INTERRUPTED = 130
 WATCH_S = 1.0
-FAILED = 1
 ANSWER_DELAY_MAX_S = 86_400.0
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # Of these a reader takes what it wants and goes: `supervisor tap | head`.
 STREAMS = ("status", "events", "tap")
 
@@ -82,57 +73,15 @@ def verb(function: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def command(*arguments: Any, **options: Any) -> int:
-        try:
-            code = function(*arguments, **options)
-            sys.stdout.flush()  # here, where what goes wrong can still be told
-        except (FleetError, SegmentError) as error:
-            complain(str(error))
-            code = error.exit_code if isinstance(error, FleetError) else segment_code(error)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        except BrokenPipeError as error:
-            drop_output()
-            code = 0 if function.__name__ in STREAMS else FAILED
-            if code:
-                complain(str(error))
-        except OSError as error:
-            drop_output()
-            complain(str(error))
-            code = FAILED
-        sys.exit(code)
+        sys.exit(
+            outcome.of(
+                functools.partial(function, *arguments, **options),
+                streams=function.__name__ in STREAMS,
+            )
+        )
 
     app.command()(command)
     return command
-
-
-def complain(text: str) -> None:
-    """Say on stderr what went wrong, if there is anybody to say it to."""
-    with contextlib.suppress(OSError):
-        print(f"supervisor: {text}", file=sys.stderr, flush=True)
-
-
-def drop_output() -> None:
-    """Let what is still to be written to stdout go nowhere, so that Python's end writes nothing."""
-    with contextlib.suppress(OSError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-
-
-def fill_standard_streams() -> None:
-    """
-    Put /dev/null where stdin, stdout or stderr is closed.
-
-    The next file or socket that is opened would get its number, and what is printed.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def say_version(wanted: bool) -> None:
@@ -152,37 +101,10 @@ def common(
     """Keeps a fleet of exchange WebSocket connections alive, one process each."""
 
 
-def segment_code(error: SegmentError) -> int:
-    """Return 5 if shared memory must be mended by the operator, 1 if it is merely unreadable."""
-    mend = (DirectoryRefused, SegmentForeign, SegmentSpace)
-    return CONFIGURATION if isinstance(error, mend) else 1
-
-
 @verb
 def run(file: FileArgument) -> int:
     """Run a fleet in the foreground; logs on stderr, Ctrl-C ends it orderly."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=log_level(),
-        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
-    )
     return launch.run(file)
-
-
-def log_level() -> str:
-    """
-    Return the level of what is logged.
-
-    Raises:
-        VariableRefused: If FEEDWARDEN_LOG_LEVEL names none.
-
-    """
-    wanted = os.environ.get("FEEDWARDEN_LOG_LEVEL") or "INFO"
-    if wanted.upper() not in LOG_LEVELS:
-        raise VariableRefused(
-            "FEEDWARDEN_LOG_LEVEL", wanted, f"name one of {', '.join(LOG_LEVELS)}"
-        )
-    return wanted.upper()
 
 
 @verb
@@ -285,9 +207,15 @@ def reload(
 
 
 @verb
-def shutdown(wait: WaitOption = 0, fleet: FleetOption = None) -> int:
+def shutdown(
+    keep: Annotated[
+        bool, typer.Option("--keep", help="End the supervisor alone; the next run goes on.")
+    ] = False,
+    wait: WaitOption = 0,
+    fleet: FleetOption = None,
+) -> int:
     """End the fleet orderly."""
-    return orders.give("shutdown", [], fleet=fleet, wait_s=wait)
+    return orders.give("shutdown", [], fleet=fleet, wait_s=wait, keep=keep)
 
 
 @verb
@@ -346,10 +274,10 @@ def version(as_json: JsonOption = False) -> int:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    fill_standard_streams()
+    outcome.fill_standard_streams()
     try:
         app()
     except OSError as error:  # of --help and --version: the verbs see to their own
-        drop_output()
-        complain(str(error))
-        sys.exit(FAILED)
+        outcome.drop_output()
+        outcome.complain(str(error))
+        sys.exit(outcome.FAILED)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from supervisor.control import Order, Reply
@@ -19,19 +20,26 @@ class Commands:
         file: That of ``run``.
         roster: The connections.
         reloading: Takes over a changed file.
-        stop: Set by a shutdown.
+        stop: Set while the fleet ends.
+        shut_down: Called by a shutdown, with whether everything but us stays.
 
     """
 
     def __init__(
-        self, file: Path, roster: Roster, reloading: Reloading, stop: asyncio.Event
+        self,
+        file: Path,
+        roster: Roster,
+        reloading: Reloading,
+        stop: asyncio.Event,
+        shut_down: Callable[[bool], None],
     ) -> None:
-        self._file, self._roster, self._reloading, self._stop = file, roster, reloading, stop
+        self._file, self._roster, self._reloading = file, roster, reloading
+        self._stop, self._shut_down = stop, shut_down
 
     def obey(self, order: Order) -> Reply | asyncio.Future[Reply]:
         """Do at once what is ordered, or say why not."""
         if order.verb == "shutdown":
-            self._stop.set()
+            self._shut_down(order.keep)
             return Reply()
         if self._stop.is_set():
             return Reply("the fleet is being shut down")

@@ -32,7 +32,8 @@ class Order(msgspec.Struct, frozen=True):
     """
     What the command line asks for.
 
-    ``signal`` is for kill only; ``path`` ("" is the file of ``run``) and ``dry_run`` for reload.
+    ``signal`` is for kill only; ``path`` ("" is the file of ``run``) and ``dry_run`` for reload;
+    ``keep`` for shutdown: everything but the supervisor stays.
     """
 
     verb: Verb
@@ -40,6 +41,7 @@ class Order(msgspec.Struct, frozen=True):
     signal: str = "SIGKILL"
     path: str = ""
     dry_run: bool = False
+    keep: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True):

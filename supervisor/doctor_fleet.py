@@ -12,7 +12,7 @@ from shm.errors import DirectoryRefused, SegmentError
 from shm.segment import is_locked
 from shm.stats import SUFFIX as STATS_SUFFIX
 from supervisor import descriptors, ownership
-from supervisor.check import TooLarge, memory_limits, refuse_if_too_large
+from supervisor.capacity import TooLarge, memory_limits, refuse_if_too_large
 from supervisor.doctor_process import capabilities, limit_text
 from supervisor.fleetfile import Fleet
 from supervisor.fleets import is_supervised

@@ -323,6 +323,9 @@ class FleetTable(Table):
         None, pattern=r"^[a-z0-9-]{1,48}$", description="Default: the file's stem."
     )
     runtime_dir: str | None = Field(None, min_length=1, description="Where its sockets are.")
+    orphans: Literal["keep", "exit"] | None = Field(
+        None, description="Workers without supervisor; default: exit at a terminal, else keep."
+    )
 
 
 class SimulatorTable(Table):

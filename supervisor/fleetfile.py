@@ -9,7 +9,6 @@ import difflib
 import os
 import re
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from supervisor import fleet_model as model
 from supervisor.errors import Fault, FleetFileError
 from supervisor.exchange_spec import SimulatorSpec
+from supervisor.fleet import Fleet
 from supervisor.fleet_relations import (
     KeyPath,
     budget_relations,
@@ -32,24 +32,12 @@ from supervisor.listener import PATH_BYTES_MAX
 from supervisor.toml_positions import dotted, find, holds, line_numbers, line_of
 from worker.endpoints import data_socket
 from worker.profiles import PROFILES
-from worker.spec import ConnectionSpec
 
 T = TypeVar("T", bound=BaseModel)
 __all__ = ["Fault", "Fleet", "FleetFileError", "load"]
 
 FILE_BYTES_MAX = 16 * 1024 * 1024
 DIGITS_MAX = 4300  # sys.set_int_max_str_digits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fleet:
-    """A validated fleet."""
-
-    name: str
-    file: Path
-    runtime_dir: Path
-    connections: tuple[ConnectionSpec, ...]
-    simulator: SimulatorSpec | None
 
 
 def load(path: Path) -> Fleet:
@@ -130,6 +118,7 @@ class _Reading:
                 connection_spec(table, document.budget) for table in document.connection
             ),
             simulator=_simulator(document.simulator),
+            orphans=document.fleet.orphans or "",
         )
 
     def _fault(self, path: KeyPath, message: str, hint: str = "") -> None:

@@ -1,6 +1,8 @@
 """Forks: the children of the fork helper, and the helper itself, on behalf of the arbiter.
 
-Leads each report to its keeper, and replaces a helper that died or answers nobody.
+Leads each report to its keeper, and replaces a helper that died or answers nobody. A helper that
+outlived its supervisor is gone on with; one of another build only reaps the children that it has,
+for what it would fork would run that build.
 """
 
 import asyncio
@@ -15,8 +17,17 @@ from supervisor.errors import FleetError, ZygoteError
 from supervisor.keeper import Keeper
 from supervisor.leftovers import kill_strays
 from supervisor.premises import Premises
+from supervisor.program import program
 from supervisor.zygote_client import ZygoteClient
-from supervisor.zygote_link import Listen, SpawnWorker, Unlisten, WorkerExited, WorkerSpawned
+from supervisor.zygote_link import (
+    End,
+    Kept,
+    Listen,
+    SpawnWorker,
+    Unlisten,
+    WorkerExited,
+    WorkerSpawned,
+)
 
 log = logging.getLogger("supervisor.forks")
 
@@ -48,11 +59,71 @@ class Forks:
         self._premises, self._keepers = premises, keepers
         self._stopping, self._exchange_pid, self._on_death = stopping, exchange_pid, on_death
         self._loop = asyncio.get_running_loop()
-        self.zygote = ZygoteClient(
-            premises.zygote_socket, self._spawned, self._exited, self._unheard, self._lost
-        )
+        self.zygote = self._client(self._lost)
+        self._elders: list[ZygoteClient] = []
+        self._ends: dict[int, WorkerExited] = {}  # of processes that no keeper has
         self._listened: set[str] = set()
         self._answered_ns = 0
+
+    def _client(self, on_lost: Callable[[], None]) -> ZygoteClient:
+        return ZygoteClient(
+            self._premises.zygote_socket, self._spawned, self._exited, self._unheard, on_lost
+        )
+
+    async def open(self) -> None:
+        """
+        Go on with the fork helper of an earlier life, or start one.
+
+        Raises:
+            FleetError: As ``ZygoteClient.start``.
+
+        """
+        client = self._client(self._lost)
+        found = await client.attach(self._premises.former_helpers)
+        if found == program():
+            self.zygote = client
+            self._listened = {kept.name for kept in client.kept if not kept.pid}
+            return
+        if found is not None:
+            log.info("the fork helper is of another build; it reaps pid=%d", client.pid)
+            client.on_lost = lambda: None
+            with contextlib.suppress(ZygoteError):
+                client.request(End())  # as soon as it has no children
+            self._elders.append(client)
+        self.start()
+
+    @property
+    def helpers(self) -> set[int]:
+        """The fork helpers that are in use, each its process."""
+        return {client.pid for client in (self.zygote, *self._elders) if client.pid}
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """The youngest child of each name that the helpers of an earlier life have."""
+        children = [kept for c in (*self._elders, self.zygote) for kept in c.kept if kept.pid]
+        children.sort(key=lambda kept: kept.incarnation)
+        return {kept.name: kept for kept in children}
+
+    def end_of(self, pid: int) -> WorkerExited | None:
+        """Return how a process ended that no keeper had then."""
+        return self._ends.get(pid)
+
+    async def end(self, timeout_s: float) -> None:
+        """End all helpers; their children must be gone."""
+        await asyncio.gather(*(client.end(timeout_s) for client in self._all()))
+
+    def leave(self) -> None:
+        """Part from the helpers; they and their children go on."""
+        for client in self._all():
+            client.leave()
+
+    def kill(self) -> None:
+        """SIGKILL all helpers."""
+        for client in self._all():
+            client.kill()
+
+    def _all(self) -> list[ZygoteClient]:
+        return [self.zygote, *self._elders]
 
     def spawn(self, name: str, incarnation: int, assignment: int) -> None:
         """Ask for a fork; the answer goes to the keeper of the name."""
@@ -93,6 +164,7 @@ class Forks:
                 keeper.exited(report.code, report.signal or None)
                 self._on_death()
                 return
+        self._ends[report.pid] = report
 
     def _unheard(self, name: str, error: str) -> None:
         # The spawn that follows fails for want of a listener, and the next asks for it again.
@@ -100,7 +172,9 @@ class Forks:
         self._listened.discard(name)
 
     async def listen(self, name: str) -> None:
-        """Have the data endpoint of a connection bound."""
+        """Have the data endpoint of a connection bound, if it is not."""
+        if name in self._listened:
+            return
         await self.zygote.listen(name, self._premises.data_socket(name))
         self._listened.add(name)
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from supervisor.pace import Pace
 from worker.announcement import Announcement, Origin
+from worker.spec import Assignment, ConnectionSpec
 
 
 class EventSink(Protocol):
@@ -25,7 +26,11 @@ class EventSink(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Household:
-    """What every keeper of a fleet shares. ``spawn`` takes name, incarnation and a memfd."""
+    """
+    What every keeper of a fleet shares.
+
+    ``spawn`` takes name, incarnation and a memfd. ``keep``: workers outlive their supervisor.
+    """
 
     fleet: str
     runtime_dir: Path
@@ -35,6 +40,20 @@ class Household:
     events: EventSink
     spawn: Callable[[str, int, int], None]
     pace: Pace
+    keep: bool = False
+
+    def assignment(self, spec: ConnectionSpec, incarnation: int) -> Assignment:
+        """Return what the process of an incarnation is told."""
+        return Assignment(
+            fleet=self.fleet,
+            incarnation=incarnation,
+            runtime_dir=str(self.runtime_dir),
+            shm_dir=str(self.shm_dir),
+            supervisor_pid=self.pid,
+            supervisor_start_ticks=self.start_ticks,
+            spec=spec,
+            keep=self.keep,
+        )
 
 
 def describe(announcement: Announcement, name: str = "", pid: int = 0) -> str:

@@ -11,18 +11,20 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from shm.layout import Word
 from shm.process import start_ticks
+from supervisor.adoption import Living
 from supervisor.errors import FleetError
 from supervisor.household import Household, describe
 from supervisor.liveness import Liveness, Verdict
-from supervisor.registry import ExitRecord, Slot
+from supervisor.registry import Former, SlotWriter
 from supervisor.restart import State, WorkerLife
 from supervisor.restart_facts import (
     Announce,
@@ -30,19 +32,22 @@ from supervisor.restart_facts import (
     Event,
     Exited,
     Ready,
+    RestartWanted,
     Signal,
     Spawn,
     Spawned,
     SpawnFailed,
     Stamped,
+    StartWanted,
     Tick,
     Up,
 )
+from supervisor.slot import ExitRecord, Slot, digest, restore
 from supervisor.worker_memory import Calm, Heard, WorkerMemory
 from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin
 from worker.endpoints import spec_file
 from worker.linux import kill_group, signal_name
-from worker.spec import Assignment, ConnectionSpec
+from worker.spec import ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
 
@@ -69,7 +74,7 @@ class Keeper:
     Args:
         spec: The connection.
         household: What it shares with the others.
-        write_slot: Stores this connection's line of the registry.
+        table: Stores this connection's line of the registry.
 
     """
 
@@ -77,7 +82,7 @@ class Keeper:
         self,
         spec: ConnectionSpec,
         household: Household,
-        write_slot: Callable[[Slot], None],
+        table: SlotWriter,
     ) -> None:
         self.spec = spec
         self.life = WorkerLife(spec, household.pace)
@@ -85,7 +90,7 @@ class Keeper:
         self.pid = 0
         self._ticks = 0  # start ticks of the process
         self._household = household
-        self._write_slot = write_slot
+        self._table = table
         self._loop = asyncio.get_running_loop()
         self._pidfd = -1
         self._timer: asyncio.TimerHandle | None = None
@@ -97,6 +102,9 @@ class Keeper:
         self._told_late = False  # of a changed specification
         self._slot: Slot | None = None
         self._exit: ExitRecord | None = None
+        self._adopted_ns = 0  # when this process was taken over
+        self._configured = digest(spec)  # of what this process was given
+        self._heard = -1
         self.calm: Calm | None = None
         self.incarnation = self._memory.epoch  # of an earlier life: we go on counting
 
@@ -147,15 +155,8 @@ class Keeper:
         self.incarnation += 1
         self.liveness = Liveness(self.spec.hang)
         self._waiting_signals.clear()
-        assignment = Assignment(
-            fleet=self._household.fleet,
-            incarnation=self.incarnation,
-            runtime_dir=str(self._household.runtime_dir),
-            shm_dir=str(self._household.shm_dir),
-            supervisor_pid=self._household.pid,
-            supervisor_start_ticks=self._household.start_ticks,
-            spec=self.spec,
-        )
+        self._adopted_ns, self._configured = 0, digest(self.spec)
+        assignment = self._household.assignment(self.spec, self.incarnation)
         self._asked_ns = time.monotonic_ns()
         try:
             memory = os.memfd_create(f"assignment-{self.spec.name}", os.MFD_CLOEXEC)
@@ -233,10 +234,60 @@ class Keeper:
         self.handle(Tick())
         if not to_worker:
             return
+        self._configured = digest(spec)
         if self.life.state is State.RUNNING:
             self._signal("SIGUSR1")
         else:  # one that is being forked has the old one, and a signal before it listens is death
             self._told_late = True
+
+    # Over the supervisor's death -------------------------------------------------------------
+
+    def recall(self, former: Former) -> None:
+        """Go on where an earlier supervisor's keeper stood; to be called before any fact."""
+        slot = former.slot
+        restore(self.life, slot)
+        self._exit, self._configured = slot.last_exit, slot.configured
+        self.incarnation = max(self.incarnation, slot.incarnation)
+        self._memory.resume(former.heard)
+
+    def adopt(self, living: Living) -> None:
+        """Keep a worker that outlived its supervisor; its pidfd is ours from here."""
+        self.pid, self._ticks, self._pidfd = living.pid, living.start_ticks, living.pidfd
+        self.incarnation = living.incarnation
+        self._adopted_ns = time.monotonic_ns()
+        self.life.found(self._adopted_ns)
+        self._loop.add_reader(living.pidfd, self._dead)
+        self._announce(Announcement(kind=EventKind.ADOPTED))
+        self.relay()
+        # What it said may be overwritten by now; what it is can be seen.
+        if self._memory.word(Word.SERVING_NS, self.incarnation):
+            self.handle(Ready())
+        up_since_ns = self._memory.word(Word.UP_SINCE_NS, self.incarnation)
+        if up_since_ns is not None:
+            self.handle(Up() if up_since_ns else Down(), up_since_ns or None)
+        self._arm()
+        self.save()
+
+    def bury(self, pid: int, code: int | None, signal_name: str | None) -> None:
+        """Take note of a worker that died while there was no supervisor."""
+        self.pid = pid
+        self.relay()  # its last words come before its death
+        self.handle(Exited(code, signal_name, random.random()))
+        self.pid = 0
+        self.save()
+
+    def conform(self, *, moved: bool) -> None:
+        """Have a worker do what is configured now, if it was given something else or elsewhere."""
+        given, wanted = self._configured, digest(self.spec)
+        if self.life.state is State.FAILED and given != wanted:
+            self.handle(StartWanted())
+        if not self.pid or not self.life.wanted:
+            return
+        if moved or (given[:8] != wanted[:8] and any(given)):
+            self.handle(RestartWanted())
+        elif given != wanted and any(given):  # the worker itself knows what that takes
+            self.prepare(self.spec)
+            self.respecify(self.spec, to_worker=True)
 
     # Birth and death -------------------------------------------------------------------------
 
@@ -309,6 +360,9 @@ class Keeper:
     def relay(self) -> None:
         """Publish what the worker wrote into its event ring since the last time."""
         self._memory.listen(self._hear)
+        if self._heard != self._memory.heard:
+            self._heard = self._memory.heard
+            self._table.heard(self._heard)
         # Of an earlier life, if it could not be opened before: a successor must count on.
         self.incarnation = max(self.incarnation, self._memory.epoch)
         if self.life.state is State.STARTING and self._memory.stamp_ns(self.incarnation):
@@ -354,7 +408,8 @@ class Keeper:
             self.calm = None
             return None
         before = self.liveness.verdict
-        verdict = self.liveness.judge(now_ns, stamp_ns)
+        # One that stood when its supervisor died is given the time that any other would have had.
+        verdict = self.liveness.judge(now_ns, max(stamp_ns, self._adopted_ns))
         if before is Verdict.FRESH and verdict is not Verdict.FRESH:
             age_s = round(self.liveness.age_ns / 1e9, 3)
             self._announce(Announcement(kind=EventKind.HUNG, detail={"age_s": age_s}))
@@ -391,11 +446,12 @@ class Keeper:
             restarts=life.restarts,
             next_attempt_ns=life.deadline_ns or 0 if life.state is State.BACKOFF else 0,
             last_exit=self._exit,
+            configured=self._configured,
             life=life.remembered(),
         )
         if slot != self._slot:
             self._slot = slot
-            self._write_slot(slot)
+            self._table(slot)
 
     def close(self) -> None:
         """Let go of the worker's segment and descriptors; the worker is left as it is."""

@@ -5,20 +5,32 @@ started is ended in reverse. Signals are noted and stderr is made harmless befor
 """
 
 import contextlib
-import importlib.metadata
+import logging
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 
-from supervisor import descriptors
+from supervisor import checked, descriptors, outcome
 from supervisor.arbiter import OK, Arbiter
-from supervisor.check import refuse_if_too_large
-from supervisor.errors import ForeignSupervisor
+from supervisor.capacity import refuse_if_too_large
+from supervisor.errors import ForeignSupervisor, VariableRefused
 from supervisor.exchange_process import ExchangeProcess
-from supervisor.fleetfile import Fleet, load
+from supervisor.fleet import Fleet
 from supervisor.premises import Premises
 from supervisor.quiet_logging import say, unstoppable
 from supervisor.stop_signals import StopSignals
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def main(path: str) -> NoReturn:
+    """Do ``run`` without the command line, and end the process with its exit code."""
+    outcome.fill_standard_streams()
+    sys.exit(outcome.of(lambda: run(Path(path))))
 
 
 def run(path: Path) -> int:
@@ -31,35 +43,85 @@ def run(path: Path) -> int:
         FleetError: If the file, the machine, a directory or another supervisor forbids it.
 
     """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=log_level(),
+        format="%(asctime)s %(levelname).1s %(name)s %(message)s",
+    )
     descriptors.open_missing()
     with unstoppable(), StopSignals() as signals:
         refuse_foreign_supervisor()
-        fleet = load(path)
+        key = checked.key_of(path)
+        fleet = checked.recall(path, key) or _loaded(path)
         descriptors.prepare(len(fleet.connections))
         refuse_if_too_large(fleet)
-        return _run(fleet, signals)
+        return _run(fleet, signals, lambda shm: checked.keep(fleet, key, shm))
 
 
-def _run(fleet: Fleet, signals: StopSignals) -> int:
+def log_level() -> str:
+    """
+    Return the level of what is logged.
+
+    Raises:
+        VariableRefused: If FEEDWARDEN_LOG_LEVEL names none.
+
+    """
+    wanted = os.environ.get("FEEDWARDEN_LOG_LEVEL") or "INFO"
+    if wanted.upper() not in LOG_LEVELS:
+        raise VariableRefused(
+            "FEEDWARDEN_LOG_LEVEL", wanted, f"name one of {', '.join(LOG_LEVELS)}"
+        )
+    return wanted.upper()
+
+
+def _keeps_orphans(fleet: Fleet) -> bool:
+    """Return whether workers outlive us: who sits at a terminal wants none to stay."""
+    return fleet.orphans == "keep" or not (fleet.orphans or sys.stderr.isatty())
+
+
+def _loaded(path: Path) -> Fleet:
+    # Imported only where it is needed: that takes longer than everything else until READY.
+    from supervisor.fleetfile import load
+
+    return load(path)
+
+
+def _run(fleet: Fleet, signals: StopSignals, keep: Callable[[Path], None]) -> int:
     with contextlib.ExitStack() as stack:
         if signals.asked:
             return OK
         premises = stack.enter_context(Premises(fleet))
+        keep(premises.shm_dir)
         exchange = None
         if fleet.simulator is not None:
             exchange = ExchangeProcess(fleet.simulator, lambda: bool(signals.asked))
             stack.enter_context(exchange)
         if signals.asked:
             return OK
-        main = Arbiter.run_fleet(fleet, premises, signals, exchange, lambda: _say_ready(fleet))
+        main = Arbiter.run_fleet(
+            fleet,
+            premises,
+            signals,
+            exchange,
+            lambda: _say_ready(fleet),
+            keep_orphans=_keeps_orphans(fleet),
+        )
         return uvloop.run(main)  # asyncio's own loop doubles what a look at the workers costs
 
 
 def refuse_foreign_supervisor() -> None:
     """Raise ``ForeignSupervisor`` if supervisord is installed where our package stands."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        importlib.metadata.distribution("supervisor")
-        raise ForeignSupervisor
+    for place in sys.path:
+        with contextlib.suppress(OSError):
+            if any(_is_supervisord(name) for name in os.listdir(place or ".")):
+                raise ForeignSupervisor
+
+
+def _is_supervisord(name: str) -> bool:
+    # What importlib.metadata looks for, which takes 20 ms to import.
+    return name.lower().startswith(("supervisor-", "supervisor.")) and name.endswith(
+        (".dist-info", ".egg-info")
+    )
 
 
 def _say_ready(fleet: Fleet) -> None:

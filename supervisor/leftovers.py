@@ -1,8 +1,8 @@
 """Leftovers: processes that outlive whoever should have ended them.
 
-Workers and the fork helper of a killed supervisor end by themselves, unless somebody stopped them:
-then a worker holds its segment's lock for ever and its successor never gets it. They are found by
-pid and start ticks, so that nobody else is taken for one of them.
+Workers of connections that are no more in the file, a worker that was forked in the moment in which
+its supervisor and the fork helper died, helpers of an earlier life that are stopped. They are found
+by pid and start ticks, so that nobody else is taken for one of them.
 """
 
 import contextlib
@@ -10,17 +10,15 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from shm.process import start_ticks
-from shm.segment_lock import owner
-from shm.stats import SUFFIX
 
 log = logging.getLogger("supervisor.leftovers")
 
 LOOK_NS = 1_000_000_000
-ORPHAN_PATIENCE_NS = 9_000_000_000  # a running orphan ends after 5 s; successors wait for 10
+STRAY_PATIENCE_NS = 6_000_000_000  # from SIGTERM to SIGKILL; a worker ends within 5 s
 DEATH_MS = 500
 
 Process = tuple[int, int]  # pid and start ticks
@@ -28,32 +26,41 @@ Process = tuple[int, int]  # pid and start ticks
 
 class Leftovers:
     """
-    What an earlier life of the fleet left running.
+    What an earlier life of the fleet left running and nobody keeps.
 
     Args:
-        shm_dir: The fleet's segments; whoever holds one now is of the earlier life.
-        helpers: The earlier life's fork helpers.
+        helpers: The earlier life's fork helpers that are not in use.
         now_ns: CLOCK_MONOTONIC.
 
     """
 
-    def __init__(self, shm_dir: Path, helpers: list[Process], now_ns: int) -> None:
-        owners = (owner(path) for path in shm_dir.glob(f"*{SUFFIX}"))
-        self._orphans = [found for found in owners if found is not None]
+    def __init__(self, helpers: Iterable[Process], now_ns: int) -> None:
         self._helpers = list(helpers)
+        self._strays: dict[Process, int] = {}  # and when each was told to end
         self._childless: set[Process] = set()
-        self._began_ns = self._looked_ns = now_ns
+        self._looked_ns = now_ns
+
+    def dismiss(self, process: Process, now_ns: int) -> None:
+        """Have a worker end that nobody keeps: told first, killed if it does not."""
+        if process not in self._strays:
+            self._strays[process] = now_ns
+            log.warning("a worker that nobody keeps is told to end pid=%d", process[0])
+            send(process, signal.SIGTERM, signal.SIGCONT)
+
+    def due(self, now_ns: int) -> bool:
+        """Return whether it is time to look, and take it for done."""
+        if now_ns - self._looked_ns < LOOK_NS:
+            return False
+        self._looked_ns = now_ns
+        return True
 
     def look(self, now_ns: int) -> None:
-        """End what will not end by itself. Cheap when there is nothing."""
-        if not (self._orphans or self._helpers) or now_ns - self._looked_ns < LOOK_NS:
-            return
-        self._looked_ns = now_ns
-        self._orphans = [process for process in self._orphans if alive(process)]
+        """End what does not end by itself. Cheap when there is nothing."""
+        self._strays = {process: ns for process, ns in self._strays.items() if alive(process)}
         self._helpers = [process for process in self._helpers if alive(process)]
-        if now_ns - self._began_ns >= ORPHAN_PATIENCE_NS:
-            for process in self._orphans:
-                log.warning("a worker of an earlier life does not end: killed pid=%d", process[0])
+        for process, told_ns in self._strays.items():
+            if now_ns - told_ns >= STRAY_PATIENCE_NS:
+                log.warning("a worker that nobody keeps does not end: killed pid=%d", process[0])
                 kill(process)
         for process in self._helpers:
             if living_children(process[0]):
@@ -65,7 +72,7 @@ class Leftovers:
 
     def end(self) -> None:
         """Kill whatever is left, for the fleet ends."""
-        for process in (*self._orphans, *self._helpers):
+        for process in (*self._strays, *self._helpers):
             kill(process, wait_ms=DEATH_MS)
 
 
@@ -76,19 +83,25 @@ def alive(process: Process) -> bool:
     return True
 
 
-def kill(process: Process, wait_ms: int = 0) -> None:
-    """SIGKILL exactly this process, and wait for its death for at most ``wait_ms``."""
+def send(process: Process, *numbers: signal.Signals, wait_ms: int = 0) -> None:
+    """Signal exactly this process, and wait for its death for at most ``wait_ms``."""
     with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(process[0])
         try:
             # After pidfd_open, so that the number cannot have changed hands in between.
             if start_ticks(process[0]) == process[1] != 0:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                for number in numbers:
+                    signal.pidfd_send_signal(pidfd, number)
                 poll = select.poll()
                 poll.register(pidfd, select.POLLIN)
                 poll.poll(wait_ms)
         finally:
             os.close(pidfd)
+
+
+def kill(process: Process, wait_ms: int = 0) -> None:
+    """SIGKILL exactly this process, and wait for its death for at most ``wait_ms``."""
+    send(process, signal.SIGKILL, wait_ms=wait_ms)
 
 
 def children(pid: int) -> list[int]:

@@ -25,6 +25,7 @@ class Lock:
 
     Attributes:
         directory: What it locks.
+        kept: Whether it is let go as by death: everything stays for the next owner.
         former: What an owner that did not end orderly had noted; empty after an orderly end.
 
     """
@@ -33,6 +34,7 @@ class Lock:
         self.directory, self.former = directory, former
         self._descriptor = descriptor
         self._said: dict[str, object] = {}
+        self.kept = False
 
     def note(self, **facts: object) -> None:
         """
@@ -91,8 +93,9 @@ def locked(directory: Path, fleet: str) -> Iterator[Lock]:
         lock.note(pid=os.getpid(), created=created, parent_created=parent_created)
         yield lock
     finally:
-        path.unlink(missing_ok=True)
-        if created:
+        if not lock.kept:
+            path.unlink(missing_ok=True)
+        if created and not lock.kept:
             _remove_empty(
                 directory, parent_too=parent_created or directory.parent == user_directory()
             )

@@ -11,7 +11,7 @@ from typing import Any
 from supervisor.commands import absolute
 from supervisor.control import Order, Verb, send_order
 from supervisor.errors import FleetError, NoSuchFleet, NoSuchSignal
-from supervisor.fleets import find, opened, select, slots_of
+from supervisor.fleets import find, is_supervised, opened, select, slots_of
 from supervisor.registry import Slot
 from supervisor.status import gather
 from worker.endpoints import CONTROL
@@ -45,6 +45,7 @@ def give(
     file: Path | None = None,
     dry_run: bool = False,
     as_json: bool = False,
+    keep: bool = False,
 ) -> int:
     """
     Give one order; with ``wait_s`` above 0 return only when it has come true.
@@ -64,7 +65,7 @@ def give(
         control = registry.runtime_dir / CONTROL
     names = select(patterns, list(before)) if patterns else []
     signal_wanted = full_signal_name(signal_name)
-    order = Order(verb, tuple(names), signal_wanted, absolute(file), dry_run)
+    order = Order(verb, tuple(names), signal_wanted, absolute(file), dry_run, keep)
     if verb == "kill":
         for name in names:
             if not before[name].pid:
@@ -117,8 +118,8 @@ def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot]) -> list[str]:
         rows = {row["name"]: row for row in gather(shm_dir).document["connections"]}
     except NoSuchFleet:
         return []  # the fleet has ended, and everything ordered with it
-    if verb == "shutdown":
-        return [shm_dir.name]
+    if verb == "shutdown":  # with --keep its table stays
+        return [shm_dir.name] if is_supervised(shm_dir) else []
     come_true = COME_TRUE[verb]
     gone = verb in ("stop", "kill")  # from the table: another run of the fleet, without them
     return [

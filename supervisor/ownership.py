@@ -23,12 +23,17 @@ CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of unix(7)
 
 def peer_pid(link: socket.socket) -> int:
     """Return the process at the other end of a Unix socket, 0 if that is not known."""
+    return peer(link)[0]
+
+
+def peer(link: socket.socket) -> tuple[int, int]:
+    """Return process and user at the other end of a Unix socket, 0 and -1 if not known."""
     try:
         raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     except OSError:
-        return 0
-    pid: int = CREDENTIALS.unpack(raw)[0]
-    return pid
+        return 0, -1
+    pid, uid, _gid = CREDENTIALS.unpack(raw)
+    return pid, uid
 
 
 def answering(path: Path, kind: int) -> int | None:

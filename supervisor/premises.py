@@ -7,9 +7,10 @@ known to be: what stands in the way and is not ours is refused before anything i
 """
 
 import contextlib
+import os
 import re
 import socket
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,9 +23,9 @@ from shm.process import start_ticks
 from shm.segment_lock import check_ours, is_locked
 from shm.stats import SUFFIX as STATS_SUFFIX
 from shm.stats import stats_path
-from supervisor import ownership
+from supervisor import checked, ownership
 from supervisor.errors import RuntimeDirectoryRefused
-from supervisor.fleetfile import Fleet
+from supervisor.fleet import Fleet
 from supervisor.lock import LOCK, locked
 from supervisor.registry import FILE_NAME as REGISTRY_FILE
 from worker.endpoints import (
@@ -51,6 +52,7 @@ KINDS = {
 }
 UNFINISHED = re.compile(r"\.[^/]+\.[0-9]+\.tmp")  # shm.segment.create, before the rename
 HELPERS_MAX = 64
+EPOCH_MAX = 1 << 31  # the header of a message has 32 bits for it
 
 
 class Premises:
@@ -59,6 +61,9 @@ class Premises:
 
     Args:
         fleet: Gives the name and the runtime directory.
+
+    Attributes:
+        kept: Whether everything stays as it is at the end, for the next supervisor.
 
     """
 
@@ -71,6 +76,7 @@ class Premises:
         self._stack = contextlib.ExitStack()
         self._helpers: list[tuple[int, int]] = []
         self._former_helpers: list[tuple[int, int]] = []
+        self.kept = False
 
     def __enter__(self) -> "Premises":
         """
@@ -97,8 +103,9 @@ class Premises:
         return self
 
     def _open(self) -> None:
-        self._stack.enter_context(locked(self.shm_dir, self.fleet))
+        self._shm_lock = self._stack.enter_context(locked(self.shm_dir, self.fleet))
         self._lock = self._stack.enter_context(locked(self.runtime_dir, self.fleet))
+        self.keep(self.inhabited)  # until they are taken over, also if we are refused
         former_names = self._lock.former_names()
         names = tuple(dict.fromkeys((*self._names, *former_names)))
         # Dead ones too: their workers may live, and hold listeners that carry their number.
@@ -117,14 +124,18 @@ class Premises:
         self._lock.note(data_created=data_ours)
         data.mkdir(mode=0o700, exist_ok=True)
         if data_ours:
-            self._stack.callback(_remove_directory, data)
-        self._stack.callback(self._clear_runtime)
-        self._stack.callback(self._clear_shm)
+            self._stack.callback(self._unless_kept, _remove_directory, data)
+        self._stack.callback(self._unless_kept, self._clear_runtime)
+        self._stack.callback(self._unless_kept, self._clear_shm)
         self._sweep(former_names)
 
     def _refuse_foreign(self, ours: set[int]) -> None:
         """Raise for anything that stands where something of ours must be and is not ours."""
-        _refuse_unless_ours(self.shm_dir / REGISTRY_FILE)
+        table = self.shm_dir / REGISTRY_FILE
+        with contextlib.suppress(FileNotFoundError):
+            if (owner := table.lstat().st_uid) != os.geteuid():
+                raise RuntimeDirectoryRefused(table, f"it is user {owner}'s", "move it away")
+        _refuse_unless_ours(table)
         ownership.check_private_directory(self.runtime_dir / DATA)
         for name, kind in KINDS.items():
             ownership.check_socket(self.runtime_dir / name, kind, ours)
@@ -138,6 +149,28 @@ class Premises:
 
     def __exit__(self, *_exception: object) -> None:
         self._stack.close()
+
+    # Over the supervisor's death ---------------------------------------------------------------
+
+    @property
+    def inhabited(self) -> bool:
+        """Whether a worker of an earlier life lives."""
+        return any(_is_held(path) for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"))
+
+    def keep(self, kept: bool = True) -> None:
+        """Leave everything as it is at the end, for the next supervisor, or do not."""
+        self.kept = self._lock.kept = self._shm_lock.kept = kept
+
+    @property
+    def epoch(self) -> int:
+        """The last supervisor's number, 0 if there was none: for when its table is lost."""
+        noted = self._shm_lock.former.get("epoch")
+        return noted if isinstance(noted, int) and 0 < noted < EPOCH_MAX else 0
+
+    def note_epoch(self, epoch: int) -> None:
+        """Write our own number down for the next life."""
+        with contextlib.suppress(OSError):  # a full file system: the table has it, too
+            self._shm_lock.note(epoch=epoch)
 
     @property
     def events_socket(self) -> Path:
@@ -221,13 +254,18 @@ class Premises:
         with contextlib.suppress(OSError):  # a full file system: it is then found by nobody
             self._lock.note(zygotes=self._helpers)
 
+    def _unless_kept(self, clear: Callable[..., None], *arguments: object) -> None:
+        if not self.kept:
+            clear(*arguments)
+
     # Sweeping and clearing ---------------------------------------------------------------------
 
     def _sweep(self, former_names: list[str]) -> None:
         """Remove what killed processes left, and what belongs to connections now gone."""
         for name in {*former_names, *self._names}:  # what an earlier life changed is over
-            _remove_spec(spec_file(self.shm_dir, name))
-            _remove_tuning(tuning_file(self.shm_dir, name))
+            if not _is_held(stats_path(self.shm_dir, name)):
+                _remove_spec(spec_file(self.shm_dir, name))
+                _remove_tuning(tuning_file(self.shm_dir, name))
         for suffix, kept in ((STATS_SUFFIX, self._names), (JOURNAL_SUFFIX, self._journaled)):
             for path in self.shm_dir.glob(f"*{suffix}"):
                 if path.name.removesuffix(suffix) not in kept:
@@ -250,6 +288,7 @@ class Premises:
             for path in self.shm_dir.glob(f"*{suffix}"):
                 _remove_segment(path)
         self._remove_unfinished()
+        checked.remove(self.shm_dir)
         _remove_segment(self.shm_dir / REGISTRY_FILE)
 
     def _remove_unfinished(self) -> None:
@@ -271,6 +310,13 @@ def _refuse_unless_ours(segment: Path) -> None:
     except SegmentError as error:
         why = error.why.removesuffix("; move it away")
         raise RuntimeDirectoryRefused(segment, why, "move it away") from error
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        return is_locked(path)
+    except SegmentError:
+        return False
 
 
 def _remove_segment(path: Path, *, finished: bool = True) -> None:

@@ -18,10 +18,11 @@ from shm.layout import FLAG_KEEP, HEADER_BYTES, SegmentKind, layout_hash
 from shm.ordering import order_point, register_writer
 from shm.process import start_ticks
 from supervisor.slot import RECORD, ExitRecord, Slot, pack, unpack
+from worker.endpoints import TABLE
 
 __all__ = ["FILE_NAME", "ExitRecord", "Former", "Registry", "RegistryView", "Slot", "SlotWriter"]
 
-FILE_NAME = "registry"
+FILE_NAME = TABLE
 
 # The fleet's page: words that are stored singly, and a text that is written once.
 WORD_EPOCH, WORD_PID, WORD_START_TICKS, WORD_TICK_NS, WORD_SLOTS = range(5)

@@ -167,6 +167,11 @@ class WorkerLife:
         self._longest_up_ns = remembered.longest_up_ns
         self.deadline_ns = remembered.deadline_ns
 
+    def found(self, now_ns: int) -> None:
+        """Take over a process that lives, even if the life as recalled knows of none."""
+        if self.state in NO_PROCESS:  # forked in the moment in which that was not yet written
+            self._spawn(now_ns)
+
     def handle(self, now_ns: int, event: Event) -> tuple[Action, ...]:
         """
         Take one fact, return what the shell must do, in order. Late calls are safe.

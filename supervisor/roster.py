@@ -14,11 +14,13 @@ from supervisor.forks import Forks
 from supervisor.household import Household
 from supervisor.keeper import Keeper
 from supervisor.premises import Premises
-from supervisor.registry import Registry
+from supervisor.registry import Former, Registry
 from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import StopWanted
 from worker.announcement import Cause
 from worker.spec import ConnectionSpec
+
+NOBODY: Mapping[str, Former] = {}
 
 log = logging.getLogger("supervisor.roster")
 
@@ -81,11 +83,15 @@ class Roster:
         for spec in specs:
             self._forget(spec.name)
 
-    def admit(self, specs: Sequence[ConnectionSpec]) -> None:
+    def admit(self, specs: Sequence[ConnectionSpec], former: Mapping[str, Former] = NOBODY) -> None:
         """
         Keep more connections, each stopped until it is told to start; one that was going stays.
 
         Their endpoints are bound already.
+
+        Args:
+            specs: The connections.
+            former: What an earlier supervisor left, by name: these stand as they stood then.
 
         Raises:
             SegmentError: If there is no room for their lines; then nobody is admitted.
@@ -96,7 +102,10 @@ class Roster:
         for spec in fresh:
             keeper = Keeper(spec, self._household, self._registry.slot_writer(spec.name))
             self._keepers[spec.name] = keeper
-            keeper.save()
+            if spec.name in former:
+                keeper.recall(former[spec.name])
+            else:
+                keeper.save()
         self._going.difference_update(spec.name for spec in specs)
 
     def dismiss(self, name: str) -> None:

@@ -4,14 +4,17 @@ Beside what ``status`` shows it holds what a successor of the supervisor must kn
 exactly it was, and how its life stood (``restart_facts.Remembered``).
 """
 
+import hashlib
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import msgspec
 
 from supervisor.restart import State, WorkerLife
 from supervisor.restart_facts import Remembered
 from worker.announcement import Announcement, EventKind
+from worker.respec import Change, changed_keys
 from worker.spec import ConnectionSpec
 
 # Texts are padded with NUL. The life is MessagePack of varying length: a program that knows other
@@ -127,13 +130,51 @@ def unpack(record: bytes) -> Slot:
     )
 
 
-def recalled(spec: ConnectionSpec, slot: Slot) -> WorkerLife:
-    """Return the life of a slot, as it stood when that was written, in the same boot."""
-    life = WorkerLife(spec)
+def restore(life: WorkerLife, slot: Slot) -> None:
+    """Have a fresh life go on as it stood when a slot of this boot was written."""
     life.wanted, life.crash_loop, life.restarts = slot.wanted, slot.crash_loop, slot.restarts
     life.last_exit = slot.last_exit.announcement if slot.last_exit is not None else None
     life.recall(slot.state, slot.life)
-    return life
+
+
+def digest(spec: ConnectionSpec) -> bytes:
+    """
+    Return 16 bytes that tell specifications apart; the first 8 only by what needs a new process.
+
+    What stands at its default does not count, so that a build with a key more does not take every
+    worker of the one before it for changed.
+    """
+    given = changed_keys(ConnectionSpec(name="", url=""), spec)
+    parts: tuple[list[object], list[object]] = ([], [])
+    for path, cost in given.items():
+        parts[cost is not Change.RESTART].append((path, _differing(_value(spec, path))))
+    return b"".join(hashlib.sha256(repr(part).encode()).digest()[:8] for part in parts)
+
+
+def _value(spec: ConnectionSpec, path: str) -> object:
+    value: object = spec
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _differing(value: object) -> object:
+    """Return a record as what differs from its defaults, by name."""
+    if isinstance(value, tuple):
+        return [_differing(part) for part in value]
+    if not is_dataclass(value):
+        return value
+    return [
+        (field.name, _differing(found))
+        for field in fields(value)
+        if (found := getattr(value, field.name)) != _default(field)
+    ]
+
+
+def _default(field: "Field[Any]") -> object:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return field.default
 
 
 _lives = msgspec.msgpack.Decoder(Remembered)

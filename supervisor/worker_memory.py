@@ -64,6 +64,15 @@ class WorkerMemory:
         """The incarnation whose segment is mapped, 0 if none is."""
         return self._view.epoch if self._view is not None else 0
 
+    @property
+    def heard(self) -> int:
+        """The number of the last event that was handed over, or is of a time before ours."""
+        return self._events_read
+
+    def resume(self, heard: int) -> None:
+        """Begin after this event instead: so far an earlier supervisor had read."""
+        self._events_read = min(self._events_read, heard)
+
     def listen(self, hear: Callable[[Heard], None]) -> None:
         """Hand over what was written since the last time, going over to a successor."""
         self._read(hear)
@@ -74,10 +83,14 @@ class WorkerMemory:
 
     def stamp_ns(self, incarnation: int) -> int | None:
         """Return the liveness stamp if the segment is of this incarnation."""
+        return self.word(Word.LIVENESS_NS, incarnation)
+
+    def word(self, word: Word, incarnation: int) -> int | None:
+        """Return a hot word if the segment is of this incarnation."""
         view = self._intact()
         if view is None or view.epoch != incarnation:
             return None
-        return view.words[Word.LIVENESS_NS]
+        return view.words[word]
 
     def calm(self, incarnation: int, warn_after_ns: int) -> Calm | None:
         """Return what tells that nothing is new, if the segment is of this incarnation."""

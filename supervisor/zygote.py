@@ -5,7 +5,9 @@ MiB) instead of an interpreter start (160 ms and 22 MiB), and a restart never fr
 It has one thread, no event loop and no ZeroMQ context: forking is safe only without them
 (threads and their locks do not survive fork(2)), and it refuses to fork otherwise.
 
-It outlives its supervisor until the last child is gone, so that every child is reaped.
+It outlives its supervisor until the last child is gone, so that every child is reaped. Once the
+supervisor is dead, the next one of the same user may take its place: it is told what is kept here,
+and how the last children ended.
 """
 
 import contextlib
@@ -18,20 +20,25 @@ import sys
 import time
 import traceback
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from shm.process import start_ticks
 from supervisor.errors import FleetError
-from supervisor.listener import listen
-from supervisor.ownership import peer_pid
+from supervisor.listener import BACKLOG, listen
+from supervisor.ownership import peer
 from supervisor.zygote_link import (
     End,
+    Hello,
+    Kept,
     Listen,
     Listening,
     Report,
     SpawnWorker,
     Unlisten,
+    Welcome,
     WorkerExited,
     WorkerSpawned,
     receive_request,
@@ -44,6 +51,17 @@ from worker.spec import Assignment
 
 NO_ROOM_S = 0.05
 FIRST_CONTACT_S = 10.0  # a helper that nobody calls ends
+VISITORS_MAX = 8  # who have not said yet what they want
+ENDS_KEPT = 1024  # for a supervisor that comes later
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A worker that was forked here."""
+
+    name: str
+    incarnation: int
+    pid: int
 
 
 class Zygote:
@@ -51,18 +69,21 @@ class Zygote:
     The fork helper's whole state.
 
     Args:
-        door: Listening SOCK_SEQPACKET socket. The last link counts.
-        supervisor: The only process that is let in.
+        door: Listening SOCK_SEQPACKET socket.
+        supervisor: Pid and start ticks. While it lives nobody else is let in.
+        program: The build that was imported here (``supervisor.program``).
 
     """
 
-    def __init__(self, door: socket.socket, supervisor: int) -> None:
-        self._door, self._supervisor = door, supervisor
+    def __init__(self, door: socket.socket, supervisor: tuple[int, int], program: str) -> None:
+        self._door, self._supervisor, self._program = door, supervisor, program
         self._link: socket.socket | None = None
+        self._visitors: dict[socket.socket, int] = {}  # and which process each is
         self._selector = selectors.DefaultSelector()
         self._selector.register(door, selectors.EVENT_READ)
         self._listeners: dict[str, socket.socket] = {}
-        self._children: dict[int, int] = {}  # pidfd -> pid
+        self._children: dict[int, Child] = {}  # by pidfd
+        self._ends: deque[WorkerExited] = deque(maxlen=ENDS_KEPT)
         self._unsent: deque[tuple[Report, int | None]] = deque()
         self._ending = False
 
@@ -70,33 +91,71 @@ class Zygote:
         """Answer requests and reap children until told to end, or left alone, and childless."""
         deadline = time.monotonic() + FIRST_CONTACT_S
         while self._link is None and (left := deadline - time.monotonic()) > 0:
-            for _key, _events in self._selector.select(left):
-                self._admit()
+            self._turn(left)
         while self._children or (self._link is not None and not self._ending):
-            for key, _events in self._selector.select():
-                if key.fileobj is self._door:
-                    self._admit()
-                elif key.fileobj is self._link:
-                    self._talk(self._link)
-                elif isinstance(key.fileobj, int):
-                    self._reap(key.fileobj)
+            self._turn(None)
+
+    def _turn(self, timeout_s: float | None) -> None:
+        for key, _events in self._selector.select(timeout_s):
+            source = key.fileobj
+            if source is self._door:
+                self._admit()
+            elif source is self._link:
+                self._talk(self._link)
+            elif isinstance(source, socket.socket) and source in self._visitors:
+                self._hear_out(source)
+            elif isinstance(source, int) and source in self._children:
+                self._reap(source)
 
     def _admit(self) -> None:
         try:
-            link, _address = self._door.accept()
+            visitor, _address = self._door.accept()
         except BlockingIOError:
             return
         except OSError:  # no descriptor to be had: the caller waits, and so do we, not spinning
             time.sleep(NO_ROOM_S)
             return
-        if peer_pid(link) != self._supervisor:
-            link.close()
+        pid, uid = peer(visitor)
+        mine, ticks = self._supervisor
+        vacant = not ticks or start_ticks(mine) != ticks
+        if uid != os.geteuid() or not (pid == mine or vacant):
+            visitor.close()
+            return
+        visitor.setblocking(False)
+        if len(self._visitors) == VISITORS_MAX:
+            self._dismiss(next(iter(self._visitors)))
+        self._visitors[visitor] = pid
+        self._selector.register(visitor, selectors.EVENT_READ)
+
+    def _dismiss(self, visitor: socket.socket) -> None:
+        self._visitors.pop(visitor)
+        self._selector.unregister(visitor)
+        visitor.close()
+
+    def _hear_out(self, visitor: socket.socket) -> None:
+        """Let a supervisor in by its first message, and nobody else: many only look who answers."""
+        try:
+            received = receive_request(visitor)
+        except BlockingIOError:
+            return
+        except (ConnectionError, msgspec.MsgspecError):
+            received = None
+        if received is not None and received[1] is not None:
+            os.close(received[1])
+        if received is None or not isinstance(received[0], Hello):
+            self._dismiss(visitor)
             return
         if self._link is not None:
             self._lose_supervisor(self._link)
-        link.setblocking(False)
-        self._link = link
-        self._selector.register(link, selectors.EVENT_READ)
+        pid = self._visitors.pop(visitor)
+        self._link, self._supervisor, self._ending = visitor, (pid, start_ticks(pid)), False
+        for end in self._ends:
+            self._report(end)
+        for name in self._listeners:
+            self._report(Kept(name))
+        for child in self._children.values():
+            self._report(Kept(child.name, child.incarnation, child.pid))
+        self._report(Welcome(self._program))
 
     def _talk(self, link: socket.socket) -> None:
         self._flush()
@@ -122,6 +181,8 @@ class Zygote:
                 self._spawn(name, incarnation, descriptor)
             case End():
                 self._ending = True
+            case Hello():
+                pass
         if descriptor is not None:
             os.close(descriptor)
 
@@ -161,21 +222,24 @@ class Zygote:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        self._children[pidfd] = pid
+        self._children[pidfd] = Child(name, incarnation, pid)
         self._selector.register(pidfd, selectors.EVENT_READ)
         self._report(WorkerSpawned(name, incarnation, pid), pidfd)
 
     def _reap(self, pidfd: int) -> None:
-        pid = self._children.pop(pidfd)
+        pid = self._children.pop(pidfd).pid
         kill_group(pid)
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         assert result is not None
         self._selector.unregister(pidfd)
         os.close(pidfd)
         if result.si_code == os.CLD_EXITED:
-            self._report(WorkerExited(pid, result.si_status, ""))
+            end = WorkerExited(pid, result.si_status, "")
         else:
-            self._report(WorkerExited(pid, None, signal_name(result.si_status)))
+            end = WorkerExited(pid, None, signal_name(result.si_status))
+        # A report that was sent may still be read by nobody: the supervisor dies at any time.
+        self._ends.append(end)
+        self._report(end)
 
     def _report(self, report: Report, descriptor: int | None = None) -> None:
         # Never blocks: a stopped supervisor must not stop the reaping.
@@ -259,18 +323,19 @@ def _become_worker(listener: socket.socket, assignment: int) -> None:
 
 
 def main() -> None:
-    """Serve at the listening socket whose number is the first argument."""
-    supervisor = os.getppid()
+    """Serve; arguments are the listening socket's number, and whose helper this is."""
+    number, program, pid, ticks = sys.argv[1:5]
     os.setsid()  # the terminal's Ctrl-C and hang-up are the supervisor's alone
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     set_process_name("fw-zygote")
-    door = socket.socket(fileno=int(sys.argv[1]))
+    door = socket.socket(fileno=int(number))
     os.set_inheritable(door.fileno(), False)
     door.setblocking(False)
+    door.listen(BACKLOG)  # again: who connects shall see that it is us (SO_PEERCRED)
     gc.collect()
     gc.freeze()  # later collections leave the shared pages alone
-    Zygote(door, supervisor).serve()
+    Zygote(door, (int(pid), int(ticks)), program).serve()
 
 
 if __name__ == "__main__":

@@ -1,25 +1,34 @@
-"""The supervisor's end of the zygote: starts it, asks it, hears of its children."""
+"""The supervisor's end of the zygote: starts it or finds it, asks it, hears of its children."""
 
 import asyncio
 import contextlib
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
 
+from shm.process import start_ticks
 from supervisor.errors import EndpointRefused, ZygoteError
+from supervisor.leftovers import Process
 from supervisor.listener import listen
+from supervisor.ownership import peer_pid
+from supervisor.program import program
 from supervisor.zygote_link import (
     End,
+    Hello,
+    Kept,
     Listen,
     Listening,
     Report,
     Request,
+    Welcome,
     WorkerExited,
     WorkerSpawned,
     receive_report,
@@ -28,6 +37,7 @@ from supervisor.zygote_link import (
 
 START_TIMEOUT_S = 20.0
 REAP_S = 1.0  # from SIGKILL
+ATTACH_S = 1.0  # one that is busy or was stopped answers within this, or another is started
 
 
 class ZygoteClient:
@@ -41,6 +51,10 @@ class ZygoteClient:
         on_unheard: Called with name and error when a path could not be bound that nobody awaits.
         on_lost: Called once if the zygote ends without having been told to.
 
+    Attributes:
+        pid: The zygote's process, 0 if there is none.
+        kept: Children that an adopted zygote had, pid 0: a listener of that name.
+
     """
 
     def __init__(
@@ -53,19 +67,17 @@ class ZygoteClient:
     ) -> None:
         self._path = path
         self._on_spawned, self._on_exited = on_spawned, on_exited
-        self._on_unheard, self._on_lost = on_unheard, on_lost
+        self._on_unheard, self.on_lost = on_unheard, on_lost
         self._loop = asyncio.get_running_loop()
         self._link: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # if it is our child
+        self.pid = 0
         self._pidfd = -1
         self._ending = False
+        self.kept: list[Kept] = []
+        self._welcome: asyncio.Future[str] | None = None
         self._unsent: deque[tuple[Request, int | None]] = deque()
         self._listening: dict[str, asyncio.Future[socket.socket | None]] = {}
-
-    @property
-    def pid(self) -> int:
-        """The zygote's process, 0 if there is none."""
-        return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
         """
@@ -86,32 +98,91 @@ class ZygoteClient:
 
     def _start(self) -> None:
         door = listen(self._path, socket.SOCK_SEQPACKET)
+        mine = os.getpid()
+        command = [sys.executable, "-P", "-m", "supervisor.zygote", str(door.fileno())]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "supervisor.zygote", str(door.fileno())],
+                [*command, program(), str(mine), str(start_ticks(mine))],
                 pass_fds=[door.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-            self._pidfd = os.pidfd_open(self._process.pid)
-            link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            self.pid = self._process.pid
+            self._pidfd = os.pidfd_open(self.pid)
+            link = _open_link()
             self._link = link
             link.connect(str(self._path))
         finally:
             door.close()
+        self._greet(link)
+
+    def _greet(self, link: socket.socket) -> None:
         link.setblocking(False)
         self._loop.add_reader(link, self._receive)
+        self.request(Hello(program()))
 
-    def _reap(self) -> None:
-        """Make an end of the process, however it stands, and of what leads to it."""
+    async def attach(self, former: Collection[Process]) -> str | None:
+        """
+        Find the zygote of an earlier supervisor that is dead, and be its supervisor from now on.
+
+        What it tells of the past is in ``kept``, and the ends of its children have been reported,
+        when this returns.
+
+        Args:
+            former: The zygotes that the earlier life had; nobody else is spoken to.
+
+        Returns:
+            What it runs (``supervisor.program``); ``None`` if there is none, or none that answers.
+
+        """
+        link = _open_link()
+        link.setblocking(False)
+        try:
+            link.connect(str(self._path))
+            self.pid = peer_pid(link)
+            self._pidfd = os.pidfd_open(self.pid)
+            # After pidfd_open, so that the number cannot have changed hands in between.
+            if (self.pid, start_ticks(self.pid)) not in former:
+                raise ProcessLookupError
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)  # a stopped one must answer
+        except OSError:
+            link.close()
+            self._forget()
+            return None
+        self._link = link
+        self._welcome = self._loop.create_future()
+        self._greet(link)
+        try:
+            return await asyncio.wait_for(self._welcome, ATTACH_S)
+        except (TimeoutError, ZygoteError):
+            self._forget()
+            return None
+        finally:
+            self._welcome = None
+
+    def _forget(self) -> None:
+        """Let go of the process and leave it as it is."""
         self._drop_link()
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()  # a stopped one too
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(REAP_S)
+        self._process, self.pid = None, 0
         if self._pidfd != -1:
             os.close(self._pidfd)
             self._pidfd = -1
+
+    def leave(self) -> None:
+        """Part from a zygote that goes on with its children, for the supervisor to come."""
+        self._ending = True
+        self._forget()
+
+    def _reap(self) -> None:
+        """Make an end of the process, however it stands, and of what leads to it."""
+        self.kill()  # a stopped one too
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(REAP_S)
+        elif self._pidfd != -1:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(REAP_S * 1000)
+        self._forget()
 
     async def listen(self, name: str, path: Path, *, lend: bool = False) -> socket.socket | None:
         """
@@ -154,10 +225,13 @@ class ZygoteClient:
         """Kill a zygote that does not answer; ``on_lost`` follows as at any other end of it."""
         if self._process is not None:
             self._process.kill()
+        elif self._pidfd != -1:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def end(self, timeout_s: float) -> None:
         """Tell the zygote to end, wait for it, kill it if it does not. Children must be gone."""
-        if self._process is None:
+        if not self.pid:
             return
         with contextlib.suppress(ZygoteError):
             self.request(End())
@@ -195,6 +269,10 @@ class ZygoteClient:
                 received = receive_report(self._link)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                # It ended with requests of ours unread. That is told once, and before what it had
+                # said: its last reports are still to be read (unix(7) does not tell).
+                continue
             except (OSError, msgspec.MsgspecError):
                 received = None
             if received is None:
@@ -208,6 +286,11 @@ class ZygoteClient:
                 self._on_spawned(report, -1 if descriptor is None else descriptor)
             case WorkerExited():
                 self._on_exited(report)
+            case Kept():
+                self.kept.append(report)
+            case Welcome(found):
+                if self._welcome is not None and not self._welcome.done():
+                    self._welcome.set_result(found)
             case Listening(name, error, refused):
                 lent = None if descriptor is None else socket.socket(fileno=descriptor)
                 future = self._listening.get(name)
@@ -225,11 +308,16 @@ class ZygoteClient:
         if self._ending:  # it was told to
             self._drop_link()
             return
+        if self._welcome is not None:  # of an earlier life, and not ours yet
+            self._drop_link()
+            if not self._welcome.done():
+                self._welcome.set_exception(ZygoteError("the fork helper ended"))
+            return
         self._reap()  # it may have shut the link and live on
         for future in self._listening.values():
             if not future.done():
                 future.set_exception(ZygoteError("the fork helper ended; its error is above"))
-        self._on_lost()
+        self.on_lost()
 
     def _drop_link(self) -> None:
         if self._link is not None:
@@ -241,6 +329,10 @@ class ZygoteClient:
             if descriptor is not None:
                 os.close(descriptor)
         self._unsent.clear()
+
+
+def _open_link() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

@@ -13,6 +13,12 @@ import msgspec
 MESSAGE_BYTES_MAX = 64 * 1024
 
 
+class Hello(msgspec.Struct, tag=True, frozen=True):
+    """The first message on a link: whose supervisor speaks (``supervisor.program``)."""
+
+    program: str
+
+
 class Listen(msgspec.Struct, tag=True, frozen=True):
     """Bind ``path`` and keep the socket under ``name``. ``lend``: send a duplicate back."""
 
@@ -36,6 +42,20 @@ class Unlisten(msgspec.Struct, tag=True, frozen=True):
 
 class End(msgspec.Struct, tag=True, frozen=True):
     """Exit as soon as there are no children."""
+
+
+class Kept(msgspec.Struct, tag=True, frozen=True):
+    """Before ``Welcome``, one each: a living child, or, with ``pid`` 0, a listener that is held."""
+
+    name: str
+    incarnation: int = 0
+    pid: int = 0
+
+
+class Welcome(msgspec.Struct, tag=True, frozen=True):
+    """The answer to ``Hello``, after everything that a new supervisor must know."""
+
+    program: str
 
 
 class Listening(msgspec.Struct, tag=True, frozen=True):
@@ -67,8 +87,8 @@ class WorkerExited(msgspec.Struct, tag=True, frozen=True):
     signal: str
 
 
-Request = Listen | Unlisten | SpawnWorker | End
-Report = Listening | WorkerSpawned | WorkerExited
+Request = Hello | Listen | Unlisten | SpawnWorker | End
+Report = Kept | Welcome | Listening | WorkerSpawned | WorkerExited
 Message = TypeVar("Message")
 
 _requests = msgspec.msgpack.Decoder(Request)

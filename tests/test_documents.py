@@ -21,7 +21,7 @@ from worker.exits import PERMANENT, Exit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-RESERVED = {"gap_possible", "rotate", "adopted"}
+RESERVED = {"gap_possible", "rotate"}
 
 
 def page(name):

@@ -9,6 +9,7 @@ DATA = "data"
 EVENTS, CONTROL, WAKE, ZYGOTE = "events.sock", "control.sock", "wake.sock", "zygote.sock"
 SOCKET_SUFFIX, STACK_SUFFIX, SPEC_SUFFIX = ".sock", ".stack", ".spec"
 TUNING_SUFFIX = ".tuning"
+TABLE = "registry"
 
 
 def data_socket(runtime_dir: Path, connection: str) -> Path:
@@ -24,6 +25,11 @@ def data_endpoint(runtime_dir: Path, connection: str) -> str:
 def stack_file(runtime_dir: Path, connection: str) -> Path:
     """Return where a worker that is aborted writes the stacks of its threads."""
     return runtime_dir / f"{connection}{STACK_SUFFIX}"
+
+
+def table_file(shm_dir: Path) -> Path:
+    """Return the fleet's table, which its supervisor holds."""
+    return shm_dir / TABLE
 
 
 def spec_file(shm_dir: Path, connection: str) -> Path:

@@ -32,11 +32,11 @@ from worker.announcement import Announcement, Cause, EventKind, Origin
 from worker.connection import Connection
 from worker.dialect import Dialect, DialectError, MatchFunction
 from worker.exits import Exit
-from worker.linux import set_process_name
+from worker.linux import set_process_name, worker_name
 from worker.login import LoginFunction
 from worker.matcher import FunctionUnusable, load_function, pong_function
 from worker.memory import give_back_zeros, share_one_arena
-from worker.orphan import SupervisorWatch
+from worker.orphan import Guardian
 from worker.placement import PENDING, Placement
 from worker.publisher import Publisher
 from worker.report import Report
@@ -47,7 +47,6 @@ from worker.tuning import Fact, TuningFile
 
 log = logging.getLogger("worker")
 
-ORPHAN_GRACE_S = 5.0
 SETTLE_S = 5.0
 TOPIC_SCANS = 4  # within one data_silence
 # An exchange that goes quiet makes all its topics stale at once. Telling it costs 25 us a topic, in
@@ -144,8 +143,7 @@ class Runner:
             self.announce(Announcement(kind=EventKind.READY))
             self.tuned(self._placement.facts)
             self._settle()
-            supervisor = self._assignment.supervisor_pid, self._assignment.supervisor_start_ticks
-            stack.callback(SupervisorWatch(*supervisor, self._orphaned).close)
+            stack.callback(self._guardian().close)
             _freeze()
             self._line.start()
             return await self._done
@@ -237,10 +235,20 @@ class Runner:
             return
         self._line.take(wanted)
 
-    def _orphaned(self) -> None:
+    def _guardian(self) -> Guardian:
+        assignment = self._assignment
+        return Guardian(
+            assignment.supervisor_pid,
+            assignment.supervisor_start_ticks,
+            endpoints.table_file(Path(assignment.shm_dir)),
+            keep=assignment.keep,
+            lost=self._orphaned,
+            end=self._line.stop,
+        )
+
+    def _orphaned(self, grace_s: float | None) -> None:
         cause = Cause.SUPERVISOR_DIED
-        self.announce(Announcement(kind=EventKind.ORPHANED, cause=cause, delay_s=ORPHAN_GRACE_S))
-        self._loop.call_later(ORPHAN_GRACE_S, self._line.stop)
+        self.announce(Announcement(kind=EventKind.ORPHANED, cause=cause, delay_s=grace_s))
 
 
 def _functions(spec: ConnectionSpec) -> tuple[MatchFunction | None, LoginFunction | None]:
@@ -270,7 +278,7 @@ def main(assignment: Assignment, listener: int) -> int:
     spec = assignment.spec
     placement = Placement(spec.process)
     placement.pin_loop()
-    set_process_name(f"fw-{spec.name}")
+    set_process_name(worker_name(spec.name))
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s %(message)s")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     share_one_arena()

@@ -323,7 +323,8 @@ class Assignment:
     Everything a worker process is given besides its listening socket.
 
     ``supervisor_start_ticks`` is field 22 of ``/proc/<pid>/stat``: with the pid it names the
-    supervisor without confusing it with a later process of the same pid.
+    supervisor without confusing it with a later process of the same pid. ``keep``: the worker goes
+    on when it loses its supervisor, unless the fleet's table says otherwise.
     """
 
     fleet: str
@@ -333,3 +334,4 @@ class Assignment:
     supervisor_pid: int
     supervisor_start_ticks: int
     spec: ConnectionSpec
+    keep: bool = False

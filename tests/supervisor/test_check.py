@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from supervisor import check, cli
+from supervisor import capacity, check, launch
 from supervisor.errors import VariableRefused
 from supervisor.fleetfile import load
 
@@ -54,7 +54,7 @@ def cgroup(tmp_path):
             (directory / "memory.max").write_text(text + "\n")
         ours = tmp_path / "self"
         ours.write_text(mine)
-        found = check.memory_limits(root, ours)
+        found = capacity.memory_limits(root, ours)
         return [(str(path.relative_to(root).parent), limit) for path, limit in found]
 
     return cgroup
@@ -71,24 +71,24 @@ def test_without_a_limit_of_version_2_there_is_none(cgroup, mine):
 
 
 def test_a_machine_without_cgroups_has_no_limit(tmp_path):
-    assert list(check.memory_limits(tmp_path, tmp_path / "missing")) == []
+    assert list(capacity.memory_limits(tmp_path, tmp_path / "missing")) == []
 
 
 def test_a_fleet_beyond_the_limit_of_its_cgroup_is_refused_with_its_file(
     file, monkeypatch, capsys, tmp_path
 ):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(check, "memory_limits", lambda: [(limit, 1 << 20)])
+    monkeypatch.setattr(capacity, "memory_limits", lambda: [(limit, 1 << 20)])
     fleet = load(file)
-    with pytest.raises(check.TooLarge, match="allows 1,048,576 bytes") as caught:
-        check.refuse_if_too_large(fleet)
+    with pytest.raises(capacity.TooLarge, match="allows 1,048,576 bytes") as caught:
+        capacity.refuse_if_too_large(fleet)
     assert caught.value.exit_code == 5
     assert str(limit) in str(caught.value)
     code, document = said_as_json(capsys, file)
     assert (code, document["ok"]) == (5, False)
     assert [fault["line"] for fault in document["faults"]] == [0]
-    monkeypatch.setattr(check, "memory_limits", lambda: [(limit, 1 << 40)])
-    check.refuse_if_too_large(fleet)
+    monkeypatch.setattr(capacity, "memory_limits", lambda: [(limit, 1 << 40)])
+    capacity.refuse_if_too_large(fleet)
 
 
 def test_what_would_fit_is_counted(file, monkeypatch):
@@ -96,9 +96,9 @@ def test_what_would_fit_is_counted(file, monkeypatch):
     fleet = load(file)
     one = check.plan(fleet)["connections"][0]["segment_bytes"]
     # A worker that is replaced has two segments: room for three is a fleet of two.
-    monkeypatch.setattr(check, "memory_limits", lambda: [(file, 3 * one)])
-    with pytest.raises(check.TooLarge, match="2 of 4 connections would fit"):
-        check.refuse_if_too_large(fleet)
+    monkeypatch.setattr(capacity, "memory_limits", lambda: [(file, 3 * one)])
+    with pytest.raises(capacity.TooLarge, match="2 of 4 connections would fit"):
+        capacity.refuse_if_too_large(fleet)
 
 
 # Environment -----------------------------------------------------------------------------------
@@ -124,10 +124,10 @@ def test_a_log_level_that_is_none_is_exit_5(file, monkeypatch):
     assert "FEEDWARDEN_LOG_LEVEL='bogus': name one of DEBUG, INFO" in done.stderr
     monkeypatch.setenv("FEEDWARDEN_LOG_LEVEL", "5")
     with pytest.raises(VariableRefused):
-        cli.log_level()
+        launch.log_level()
     for written, level in (("debug", "DEBUG"), ("", "INFO"), ("Warning", "WARNING")):
         monkeypatch.setenv("FEEDWARDEN_LOG_LEVEL", written)
-        assert cli.log_level() == level
+        assert launch.log_level() == level
 
 
 # Telling ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from process_facts import FACTS
 
 from supervisor.restart import NO_PROCESS, State, WorkerLife
 from supervisor.restart_facts import Exited, Remembered, Spawned, SpawnFailed
-from supervisor.slot import DEATHS_KEPT, LIFE_BYTES_MAX, ExitRecord, Slot, pack, recalled, unpack
+from supervisor.slot import DEATHS_KEPT, LIFE_BYTES_MAX, ExitRecord, Slot, pack, restore, unpack
 from worker.spec import SECOND_NS, ConnectionSpec, CrashLoopSpec, RestartSpec
 
 SPEC = ConnectionSpec(
@@ -44,7 +44,8 @@ def test_a_life_goes_on_in_another_process_as_it_would_have(history):
         if isinstance(fact, Exited | SpawnFailed) and life.state in NO_PROCESS:
             continue
         now_ns += step_ns
-        other = recalled(SPEC, unpack(pack(slot_of(life))))
+        other = WorkerLife(SPEC)
+        restore(other, unpack(pack(slot_of(life))))
         assert other.handle(now_ns, fact) == life.handle(now_ns, fact)
         assert slot_of(other) == slot_of(life)
         if changes_hands:

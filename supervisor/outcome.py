@@ -1,0 +1,82 @@
+"""Outcome: what a verb came to, as an exit code; what went wrong, told on stderr.
+
+Without the command line's libraries: ``run`` of a fleet that is known goes without them.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+
+from shm.errors import DirectoryRefused, SegmentError, SegmentForeign, SegmentSpace
+from supervisor.errors import FleetError
+
+CONFIGURATION = 5
+INTERRUPTED = 130
+FAILED = 1
+
+
+def of(function: Callable[[], int], *, streams: bool = False) -> int:
+    """
+    Return the exit code of a verb.
+
+    Args:
+        function: Does it and returns its code.
+        streams: Whether a reader takes what it wants of the output and goes: that is no failure.
+
+    """
+    try:
+        code = function()
+        sys.stdout.flush()  # here, where what goes wrong can still be told
+    except (FleetError, SegmentError) as error:
+        complain(str(error))
+        return error.exit_code if isinstance(error, FleetError) else segment_code(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError as error:
+        drop_output()
+        if streams:
+            return 0
+        complain(str(error))
+        return FAILED
+    except OSError as error:
+        drop_output()
+        complain(str(error))
+        return FAILED
+    return code
+
+
+def complain(text: str) -> None:
+    """Say on stderr what went wrong, if there is anybody to say it to."""
+    with contextlib.suppress(OSError):
+        print(f"supervisor: {text}", file=sys.stderr, flush=True)
+
+
+def drop_output() -> None:
+    """Let what is still to be written to stdout go nowhere, so that Python's end writes nothing."""
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def fill_standard_streams() -> None:
+    """
+    Put /dev/null where stdin, stdout or stderr is closed.
+
+    The next file or socket that is opened would get its number, and what is printed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def segment_code(error: SegmentError) -> int:
+    """Return 5 if shared memory must be mended by the operator, 1 if it is merely unreadable."""
+    mend = (DirectoryRefused, SegmentForeign, SegmentSpace)
+    return CONFIGURATION if isinstance(error, mend) else FAILED
