@@ -87,6 +87,8 @@ class Outlet:
         self._wanted = stats.former_subscriptions
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._looked_at = self._counters[BYTES]
+        self._has_sent = False
         self._loop = asyncio.get_running_loop()
         self._hold_timer: asyncio.TimerHandle | None = None
         if self._wanted:
@@ -104,6 +106,15 @@ class Outlet:
     def holding(self) -> bool:
         """Whether frames wait for the predecessor's subscribers."""
         return self._hold_timer is not None
+
+    @property
+    def busy(self) -> bool:
+        """
+        Whether it must be looked at often: since the last look something was sent.
+
+        Sending eats what the descriptor would tell, and fills queues.
+        """
+        return self._has_sent or self.holding or self._slow.active
 
     def greet(self, hello: bytes) -> None:
         """Tell this to each new peer from now on; frames held back come after it."""
@@ -198,6 +209,8 @@ class Outlet:
         """Bound what waits for those who do not read; return what there is to announce."""
         told = []
         published, head = self._counters[BYTES], self._words[SEQ]
+        self._has_sent = self.send_data is not None and published != self._looked_at
+        self._looked_at = published
         if self._backlog.due(published):
             over = self._backlog.looked(published, set(peers.stuck(self._address)))
             if over:

@@ -167,10 +167,16 @@ class Publisher:
         """
         Hear subscribers, bound their queues; return what there is to announce of them.
 
-        Called on a timer, every 20 ms.
+        Called on a timer: every 20 ms while ``busy``, else with each liveness frame, whose sending
+        may have eaten what the endpoint's descriptor had to tell.
         """
         self._outlet.drain()
         return self._outlet.look()
+
+    @property
+    def busy(self) -> bool:
+        """Whether data was sent since the last look, or a subscriber is being waited for."""
+        return self._outlet.busy
 
     def close(self) -> None:
         """Close after at most 100 ms of sending what is queued."""

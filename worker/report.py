@@ -60,7 +60,6 @@ class Report:
         """Begin to stamp: the endpoint is bound and the loop runs."""
         self._words[Word.SERVING_NS] = time.monotonic_ns()
         self._stamp()
-        self._drain()
 
     def close(self) -> None:
         """Cancel the timers: the loop turns a few times more once the endpoint is closed."""
@@ -130,14 +129,19 @@ class Report:
         self._stats.record(LOOP_LAG, now_ns, lag_ns)
         if self._shown is not State.IDLE:
             self._publisher.liveness()
+        if self._drain_timer is None:
+            self._drain()
         self._stamp_due_ns = max(now_ns, self._stamp_due_ns) + STAMP_NS
         delay_s = (self._stamp_due_ns - time.monotonic_ns()) / 1e9
         self._stamp_timer = self._loop.call_later(max(0.0, delay_s), self._stamp)
 
     def _drain(self) -> None:
+        self._drain_timer = None
         for announcement in self._publisher.look():
             self.announce(announcement)
-        self._drain_timer = self._loop.call_later(DRAIN_S, self._drain)
+        # Of fifty wake-ups a second an idle worker needs none: the stamp's ten do.
+        if self._publisher.busy:
+            self._drain_timer = self._loop.call_later(DRAIN_S, self._drain)
 
 
 def event_body(announcement: Announcement) -> bytes:
