@@ -86,11 +86,14 @@ class Witness:
 
     def wait(self, kind, name=None, count=1, **keys):
         """Wait for so many events of a kind; return them."""
-        return wait_for(
-            lambda: len(found := self.of(kind, name)) >= count and found,
-            f"{count} x {kind} of {name or 'the fleet'}, there are {self.kinds(name)}",
-            **keys,
-        )
+        try:
+            return wait_for(
+                lambda: len(found := self.of(kind, name)) >= count and found,
+                f"{count} x {kind} of {name or 'the fleet'}",
+                **keys,
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}; there are {self.kinds(name)}") from None
 
 
 @contextlib.contextmanager
@@ -111,6 +114,18 @@ def zygote_of(fleet):
 
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def lowest_free_descriptor(pid):
+    taken = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+    return next(number for number in range(len(taken) + 1) if number not in taken)
+
+
+def shows_all(fleet, count):
+    """Return whether the fleet's table is there, with so many connections."""
+    with contextlib.suppress(AssertionError):
+        return len(fleet.rows()) == count
+    return False
 
 
 def resident_kib(pid):
