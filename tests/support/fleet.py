@@ -13,7 +13,7 @@ from shm.errors import SegmentError
 from supervisor.errors import FleetError
 from supervisor.status import gather
 
-PATIENCE_S = 20.0 * float(os.environ.get("FEEDWARDEN_TEST_PATIENCE", "1"))
+PATIENCE_S = 40.0 * float(os.environ.get("FEEDWARDEN_TEST_PATIENCE", "1"))
 
 BINANCE = """
 [[connection]]
