@@ -16,7 +16,19 @@ PACKAGES = ("shm", "worker", "supervisor")
 
 @cache
 def program() -> str:
-    """Return a digest of the sources as they stand on disk, and of the interpreter; hexadecimal."""
+    """Return a digest of the sources as first seen on disk, and of the interpreter; hexadecimal."""
+    return _digest()
+
+
+def is_on_disk() -> bool:
+    """Return whether the sources are still those of ``program``: whether more may be imported."""
+    try:
+        return _digest() == program()
+    except OSError:
+        return False
+
+
+def _digest() -> str:
     digest = hashlib.sha256(sys.version.encode())
     home = Path(__file__).resolve().parent.parent
     for package in PACKAGES:

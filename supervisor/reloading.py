@@ -8,6 +8,7 @@ Then everything that can be refused is tried before anything is changed.
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -22,6 +23,7 @@ from supervisor.errors import Fault, FleetError, FleetFileError
 from supervisor.fleet import Fleet
 from supervisor.keeper import Keeper
 from supervisor.premises import Premises
+from supervisor.program import is_on_disk
 from supervisor.reload import Doing, Plan, Step, needs_new_run, plan
 from supervisor.restart import State
 from supervisor.restart_facts import RestartWanted, StartWanted
@@ -169,6 +171,19 @@ def _refusal(path: Path, error: FleetError, faults: tuple[Fault, ...]) -> Reply:
     return Reply(str(error), code=error.exit_code, document=document)
 
 
+def _loaded(path: Path) -> Fleet:
+    # What checks a file takes a third of a second to import: not before it is asked for. Should
+    # that fail, in a build half installed, it is one verb that fails.
+    if "supervisor.fleetfile" not in sys.modules and not is_on_disk():
+        raise Refused(
+            "another build has been installed since this supervisor was started; let it take over "
+            "(supervisor shutdown --keep, then run): it reads the file, too"
+        )
+    from supervisor.fleetfile import load
+
+    return load(path)
+
+
 async def _read(path: Path) -> Fleet:
     """
     Return the fleet of a file; meanwhile the loop turns.
@@ -191,11 +206,7 @@ async def _read(path: Path) -> Fleet:
     def work() -> None:
         result: tuple[Any, BaseException | None]
         try:
-            # What checks a file takes a third of a second to import: not before it is asked for.
-            # Should that fail, in a build half installed, it is one verb that fails.
-            from supervisor.fleetfile import load
-
-            result = load(path), None
+            result = _loaded(path), None
         except Exception as error:
             result = None, error
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile

@@ -16,21 +16,21 @@ class Backoff:
 
     Resetting on connect would dial a flapping exchange at full speed. A session that was UP for
     ``stable_after`` is redialled at once, yet keeps its place in the doubling until one was UP for
-    ``reset_after``.
+    ``reset_after``. ``spec`` may be replaced.
     """
 
     def __init__(self, spec: ReconnectSpec) -> None:
-        self._spec = spec
+        self.spec = spec
         self.attempt = 0  # dials since the last reset
 
     @property
     def exhausted(self) -> bool:
         """Whether ``max_attempts`` dials in a row have failed."""
-        return bool(self._spec.max_attempts) and self.attempt >= self._spec.max_attempts
+        return bool(self.spec.max_attempts) and self.attempt >= self.spec.max_attempts
 
     def is_refusal(self, status: int | None, code: int | None) -> bool:
         """Return whether an HTTP status or a close code says what will not pass soon."""
-        hopeless = {*WILL_NOT_PASS_SOON, *self._spec.refusals}
+        hopeless = {*WILL_NOT_PASS_SOON, *self.spec.refusals}
         return status in hopeless or code in hopeless
 
     def next_delay_ns(
@@ -46,7 +46,7 @@ class Backoff:
             at_least_ns: What the exchange itself asked for (``Retry-After``).
 
         """
-        spec = self._spec
+        spec = self.spec
         if up_ns and up_ns >= spec.reset_after_ns:
             self.attempt = 0
         self.attempt += 1

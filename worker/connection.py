@@ -96,6 +96,13 @@ class Connection:
         """Have another subscription from now on, without a new session where that is possible."""
         self._feed(facts.SubscriptionWanted(wanted))
 
+    def adjust(self, spec: ConnectionSpec) -> None:
+        """Have other numbers where ``worker.respec`` says that they are live."""
+        self._spec = spec
+        self._dialing.adjust(spec)
+        self._feed(facts.Adjusted(spec))
+        self._expire()  # what was heard so far is judged by them
+
     async def close(self) -> None:
         """Let go of timers and of what is kept between dials; the session must have ended."""
         self._alarm.cancel()

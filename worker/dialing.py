@@ -53,13 +53,22 @@ class Dialing:
         self, spec: ConnectionSpec, login: LoginFunction | None, events: DialEvents
     ) -> None:
         self._spec, self._login, self._events = spec, login, events
+        self._next = spec
         self._budget: ConnectBudget | None = None
         self._waited_for = False  # the budget keeps a place for the next dial
         self._http = HttpClient()
         self._task: asyncio.Task[None] | None = None
 
+    def adjust(self, spec: ConnectionSpec) -> None:
+        """Keep another budget from the next dial on; nothing else has changed in ``spec``."""
+        self._next = spec
+
     def begin(self, session: int) -> None:
         """Go."""
+        if self._next.budget != self._spec.budget:
+            self.ended()
+            self._budget, self._waited_for = None, False
+        self._spec = self._next
         delay_ns = self._take()
         if delay_ns:
             self._events.on_postponed(delay_ns)

@@ -42,10 +42,10 @@ COSTS: dict[str, Change] = {
     "login": Change.RESTART,  # so that its module is read again, too
     "secrets": Change.RECONNECT,
     "outbound": Change.RECONNECT,
-    "budget": Change.RECONNECT,
-    "liveness": Change.RECONNECT,
+    "budget": Change.LIVE,  # from the next dial on, or all sessions of a host would end at once
+    "liveness": Change.LIVE,
     "heartbeat": Change.RECONNECT,
-    "reconnect": Change.RECONNECT,
+    "reconnect": Change.LIVE,  # from the next dial on
     "restart": Change.LIVE,  # the supervisor's, as are the next ones
     "hang": Change.LIVE,
     "publish": Change.RESTART,

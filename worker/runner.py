@@ -114,10 +114,8 @@ class Runner:
     def _connection_of(self, spec: ConnectionSpec) -> Connection:
         """Return a connection that tells us everything, and be ready for it."""
         pong_matcher, login = _functions(spec)
-        self._spec = spec
         self._dialect = Dialect(spec, pong_matcher)
-        self._topic_silence = TopicSilence(spec.liveness.data_silence_ns)
-        self._scan_topics()
+        self._watch_topics(spec)
         return Connection(
             spec,
             self,
@@ -189,6 +187,11 @@ class Runner:
 
     # Beside it -------------------------------------------------------------------------------
 
+    def _watch_topics(self, spec: ConnectionSpec) -> None:
+        self._spec = spec
+        self._topic_silence = TopicSilence(spec.liveness.data_silence_ns)
+        self._scan_topics()
+
     def _scan_topics(self) -> None:
         if self._topic_timer is not None:
             self._topic_timer.cancel()
@@ -234,6 +237,8 @@ class Runner:
             log.error("connection=%s cannot read %s: %s", self._spec.name, path, error)
             return
         self._line.take(wanted)
+        if self._line.spec.liveness != self._spec.liveness:
+            self._watch_topics(self._line.spec)
 
     def _guardian(self) -> Guardian:
         assignment = self._assignment

@@ -133,6 +133,9 @@ class Session:
                 return self._lost(now_ns, event)
             case facts.StopWanted():
                 return self._wind_up(event)
+            case facts.Adjusted(spec):
+                self._adjust(spec)
+                return ()
             case facts.Tick(heard):
                 return self._tick(now_ns, heard)
             case heartbeat.Looked():
@@ -210,6 +213,12 @@ class Session:
             return self._close(Cause.SUBSCRIPTION_CHANGED, NORMAL_CLOSE)
         changed = tell.subscription_changed(found.added, found.removed)
         return (Announce(changed), *self._speak(now_ns))
+
+    def _adjust(self, spec: ConnectionSpec) -> None:
+        self._spec = spec
+        self._backoff.spec = spec.reconnect
+        if self._silence is not None:
+            self._silence.liveness = spec.liveness
 
     # Time ------------------------------------------------------------------------------------
 

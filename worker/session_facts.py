@@ -9,7 +9,7 @@ from worker import heartbeat
 from worker.announcement import Announcement, Cause
 from worker.exits import Exit
 from worker.silence import Heard
-from worker.spec import SubscribeSpec
+from worker.spec import ConnectionSpec, SubscribeSpec
 
 NOTHING_HEARD = Heard()
 
@@ -101,6 +101,13 @@ class StopWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Adjusted:
+    """Other numbers for ``reconnect``, from the next dial on, and for ``liveness``, at once."""
+
+    spec: ConnectionSpec
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed. ``heard``: what was last heard in this session."""
 
@@ -119,6 +126,7 @@ Event = (
     | SubscriptionWanted
     | Lost
     | StopWanted
+    | Adjusted
     | Tick
     | heartbeat.Event
 )

@@ -47,12 +47,15 @@ class Silence:
         heartbeat: The exchange's own heartbeat, if it has one.
         up_ns: When the session got up, CLOCK_MONOTONIC nanoseconds.
 
+    Attributes:
+        liveness: May be replaced; what was heard is judged by it from then on.
+
     """
 
     def __init__(
         self, liveness: LivenessSpec, heartbeat: ServerHeartbeat | None, up_ns: int
     ) -> None:
-        self._liveness, self._heartbeat, self._up_ns = liveness, heartbeat, up_ns
+        self.liveness, self._heartbeat, self._up_ns = liveness, heartbeat, up_ns
         self._heard = Heard()
         self._looking = False
         self._looked: Looked | None = None
@@ -100,13 +103,13 @@ class Silence:
             if now_ns >= deadline_ns and cause is not None:
                 return Verdict(dead=cause, age_ns=now_ns - since_ns)
         data_ns = max(self._heard.data_ns, self._up_ns)
-        limit_ns = self._liveness.data_silence_ns
+        limit_ns = self.liveness.data_silence_ns
         stale = bool(limit_ns) and now_ns >= data_ns + limit_ns
         return Verdict(stale=stale, age_ns=now_ns - data_ns)
 
     def _deadlines(self) -> list[tuple[Cause | None, int, int]]:
         """Return cause (``None``: stale), deadline and start of every clock that runs."""
-        liveness, heard, up_ns = self._liveness, self._heard, self._up_ns
+        liveness, heard, up_ns = self.liveness, self._heard, self._up_ns
         frame_ns, data_ns = max(heard.frame_ns, up_ns), max(heard.data_ns, up_ns)
         clocks: list[tuple[Cause | None, int, int]] = []
         if liveness.max_silence_ns:

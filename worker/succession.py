@@ -34,6 +34,9 @@ class Line(Protocol):
     def resubscribe(self, wanted: SubscribeSpec) -> None:
         """Have another subscription."""
 
+    def adjust(self, spec: ConnectionSpec) -> None:
+        """Have other numbers where ``worker.respec`` says that they are live."""
+
     async def close(self) -> None:
         """Let go of what is kept between dials."""
 
@@ -86,6 +89,7 @@ class Succession:
             self._next = wanted
         elif change is Change.LIVE:
             self.spec = wanted
+            self._connection.adjust(wanted)
             self._connection.resubscribe(wanted.subscribe)
         elif change is Change.RECONNECT:
             self._next = wanted

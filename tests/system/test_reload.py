@@ -9,7 +9,10 @@ import pytest
 from exchange import running_exchange
 from fleet import PATIENCE_S, binance, running_fleet, wait_for
 
+from supervisor.control import Order, Reply, send_order
+from supervisor.status import gather
 from supervisor.subscriber import Message, Subscriber
+from worker.endpoints import CONTROL
 
 TOPICS = """
 [[connection]]
@@ -20,7 +23,7 @@ subscribe_template = '{{"method":"SUBSCRIBE","params":${{topics}},"id":${{seq}}}
 unsubscribe_template = '{{"method":"UNSUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
 """
 LARGE, MOST_JOURNAL = 100, 4 << 30  # so many fill a disk of up to 400 GiB
-LONG_BACKOFF = "restart = { initial_delay = 25, max_delay = 25 }\n"
+LONG_BACKOFF = "restart = { initial_delay = 300, max_delay = 300 }\n"
 
 
 @pytest.fixture
@@ -39,13 +42,38 @@ def rewrite(fleet, toml, head=None):
     fleet.file.write_text((former if head is None else head) + toml)
 
 
-def reload(fleet, *arguments, check=True):
-    return fleet.command("reload", "--json", *arguments, check=check)
+def reload(fleet, file=None, *, dry_run=False):
+    """As the verb does it, without a process of its own: the document of ``--json``."""
+    asked = Order("reload", path="" if file is None else str(file), dry_run=dry_run)
+    reply = send_order(fleet.runtime_dir / CONTROL, asked, PATIENCE_S)
+    assert reply is not None
+    assert (reply.document["schema"], reply.code if reply.error else 0) in ((1, 0), (1, 5))
+    return reply.document
 
 
-def changes(done):
-    document = json.loads(done.stdout)
-    assert (document["schema"], document["ok"]) == (1, True)
+def order(fleet, verb, name):
+    assert send_order(fleet.runtime_dir / CONTROL, Order(verb, (name,)), PATIENCE_S) == Reply()
+
+
+def rows(fleet):
+    directory = fleet.shm_base / f"feedwarden-{os.geteuid()}" / fleet.name
+    return {row["name"]: row for row in gather(directory).document["connections"]}
+
+
+def wait_up(fleet, *names):
+    """Wait until exactly these are kept, and up."""
+    return wait_for(
+        lambda: (
+            (found := rows(fleet)).keys() == set(names)
+            and all(row["state"] == "up" for row in found.values())
+            and found
+        ),
+        f"up: {names}",
+    )
+
+
+def changes(document):
+    assert document["ok"], document
     return {row["connection"]: row["action"] for row in document["changes"]}
 
 
@@ -59,7 +87,7 @@ def test_each_change_costs_what_it_must_and_the_others_nothing(tmp_path, exchang
     names = ("still", "live", "again", "anew", "gone")
     toml = {name: topical(exchange, name) for name in names}
     with running_fleet(tmp_path, "".join(toml.values())) as fleet:
-        before = fleet.wait_up()
+        before = wait_up(fleet, *names)
         with Subscriber(fleet.name, "still") as subscriber:
             items = iter(subscriber)
             first = next(item for item in items if isinstance(item, Message))
@@ -77,23 +105,22 @@ def test_each_change_costs_what_it_must_and_the_others_nothing(tmp_path, exchang
                 "live": "live", "again": "reconnect", "anew": "restart", "gone": "stop",
                 "new": "start",
             }  # fmt: skip
-            assert changes(reload(fleet, "--dry-run")) == wanted
-            assert {name: identity(row) for name, row in fleet.rows().items()} == {
+            assert changes(reload(fleet, dry_run=True)) == wanted
+            assert {name: identity(row) for name, row in rows(fleet).items()} == {
                 name: identity(row) for name, row in before.items()
             }, "a dry run changes nothing"
-            assert changes(reload(fleet)) == wanted
-            after = wait_for(
+            done = fleet.command("reload", "--json")
+            assert changes(json.loads(done.stdout)) == wanted
+            wait_for(
                 lambda: (
-                    (rows := fleet.rows())
-                    and rows.keys() == {"still", "live", "again", "anew", "new"}
-                    and all(row["state"] == "up" for row in rows.values())
-                    and rows["again"]["reconnects"] == before["again"]["reconnects"] + 1
-                    and rows["anew"]["incarnation"] > before["anew"]["incarnation"]
-                    and rows
+                    (found := rows(fleet)).keys() == set(toml)
+                    and found["again"]["reconnects"] == before["again"]["reconnects"] + 1
+                    and found["anew"]["incarnation"] > before["anew"]["incarnation"]
                 ),
-                "all as the file says",
+                "begun",
             )
-            head = fleet.rows()["still"]["messages"]
+            after = wait_up(fleet, *toml)
+            head = rows(fleet)["still"]["messages"]
             later = [next(items) for _ in range(head - first.seq)]
         assert identity(after["still"]) == identity(before["still"])
         assert identity(after["live"]) == identity(before["live"])
@@ -120,15 +147,14 @@ def test_each_change_costs_what_it_must_and_the_others_nothing(tmp_path, exchang
 
 def test_whatever_is_wrong_nothing_is_applied(tmp_path, exchange):
     with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
-        before = fleet.wait_up()
+        before = wait_up(fleet, "a")
         head = fleet.file.read_text().split("[[connection]]")[0]
         more = binance(exchange, "a", "b", extra="stop_timeout = 4\n")
 
         def refusal(toml, head=None):
             rewrite(fleet, toml, head)
-            done = reload(fleet, check=False)
-            document = json.loads(done.stdout)
-            assert (done.returncode, document["ok"]) == (5, False)
+            document = reload(fleet)
+            assert not document["ok"]
             return [fault["message"] for fault in document["faults"]]
 
         faults = refusal(more + "nonsense = 1\nstart_timeout = 'x'\n", head)
@@ -147,29 +173,30 @@ def test_whatever_is_wrong_nothing_is_applied(tmp_path, exchange):
         (why,) = refusal(more, head)
         assert "b.sock" in why
         assert (fleet.runtime_dir / "data" / "b.sock").read_text() == "mine"
-        assert reload(fleet, str(tmp_path / "none.toml"), check=False).returncode == 5
-        rows = fleet.rows()
-        assert {name: identity(row) for name, row in rows.items()} == {
+        done = fleet.command("reload", str(tmp_path / "none.toml"), "--json", check=False)
+        assert (done.returncode, json.loads(done.stdout)["ok"]) == (5, False)
+        assert {name: identity(row) for name, row in rows(fleet).items()} == {
             name: identity(row) for name, row in before.items()
         }
         assert [file for file in fleet.shm_files() if ".spec" in file or "/b" in file] == []
         (fleet.runtime_dir / "data" / "b.sock").unlink()
         rewrite(fleet, more, head)
         assert changes(reload(fleet)) == {"a": "live", "b": "start"}
-        fleet.wait_up("a", "b")
+        wait_up(fleet, "a", "b")
 
 
 def test_what_was_stopped_by_hand_stays_stopped(tmp_path, exchange):
     with running_fleet(tmp_path, binance(exchange, "a", "b")) as fleet:
-        fleet.wait_up()
-        fleet.command("stop", "a", "--wait", "20")
+        wait_up(fleet, "a", "b")
+        order(fleet, "stop", "a")
+        wait_for(lambda: rows(fleet)["a"]["state"] == "stopped", "stopped")
         rewrite(fleet, binance(exchange, "a", "b", extra='engine = "websockets"\n'))
         assert changes(reload(fleet)) == {"a": "restart", "b": "restart"}
-        wait_for(lambda: fleet.rows()["b"]["incarnation"] == 2, "b replaced")
-        row = fleet.rows()["a"]
+        wait_for(lambda: rows(fleet)["b"]["incarnation"] == 2, "b replaced")
+        row = rows(fleet)["a"]
         assert (row["state"], row["desired"], row["pid"]) == ("stopped", "stopped", None)
-        fleet.command("start", "a")
-        assert fleet.wait_up("a")["a"]["incarnation"] == 2
+        order(fleet, "start", "a")
+        assert wait_up(fleet, "a", "b")["a"]["incarnation"] == 2
 
 
 def test_one_that_waits_starts_next_as_the_file_says_and_one_that_failed_tries_again(
@@ -177,41 +204,39 @@ def test_one_that_waits_starts_next_as_the_file_says_and_one_that_failed_tries_a
 ):
     failing = binance(exchange, "f") + 'login = "no_such_module:login"\n'
     with running_fleet(tmp_path, binance(exchange, "w", extra=LONG_BACKOFF) + failing) as fleet:
-        fleet.wait_up("w")
-        wait_for(lambda: fleet.rows()["f"]["state"] == "failed", "refused for good")
-        os.kill(fleet.rows()["w"]["pid"], signal.SIGKILL)
-        wait_for(lambda: fleet.rows()["w"]["state"] == "backoff", "waiting")
+        wait_for(lambda: rows(fleet)["w"]["state"] == "up", "up")
+        wait_for(lambda: rows(fleet)["f"]["state"] == "failed", "refused for good")
+        os.kill(rows(fleet)["w"]["pid"], signal.SIGKILL)
+        wait_for(lambda: rows(fleet)["w"]["state"] == "backoff", "waiting")
         assert changes(reload(fleet)) == {}
-        assert fleet.rows()["f"]["state"] == "failed"
+        assert rows(fleet)["f"]["state"] == "failed"
         url = exchange.url("/binance", "elsewhere")
         waiting = binance(exchange, "w", extra=LONG_BACKOFF).replace(
             exchange.url("/binance", "w"), url
         )
         rewrite(fleet, waiting + binance(exchange, "f"))
         assert changes(reload(fleet)) == {"f": "restart", "w": "reconnect"}
-        assert fleet.rows()["w"]["state"] == "backoff"
-        fleet.wait_up("f")
-        fleet.command("start", "w")
-        fleet.wait_up("w")
+        assert rows(fleet)["w"]["state"] == "backoff"
+        wait_for(lambda: rows(fleet)["f"]["state"] == "up", "mended")
+        order(fleet, "start", "w")
+        wait_up(fleet, "f", "w")
         assert fleet.said().count("up connection=w") == 2
 
 
 def test_reloads_on_top_of_each_other_end_with_the_last_intent(tmp_path, exchange):
     """Among them one that brings back what is just going."""
     with running_fleet(tmp_path, binance(exchange, "a", "b")) as fleet:
-        fleet.wait_up()
+        wait_up(fleet, "a", "b")
         file = [tmp_path / f"{number}.toml" for number in range(4)]
         head = fleet.file.read_text().split("[[connection]]")[0]
         for number, path in enumerate(file):
             names = ("a", "b", "c") if number % 2 else ("a",)
             path.write_text(head + binance(exchange, *names))
         with ThreadPoolExecutor(4) as pool:
-            done = list(pool.map(lambda path: reload(fleet, str(path)), file))
-        assert all(one.returncode == 0 for one in done)
-        assert changes(reload(fleet, str(file[0]))).keys() <= {"b", "c"}
-        assert changes(reload(fleet, str(file[1]))) == {"b": "start", "c": "start"}
-        rows = fleet.wait_up("a", "b", "c")
-        assert rows.keys() == {"a", "b", "c"}
-        assert rows["a"]["incarnation"] == 1
+            done = list(pool.map(lambda path: reload(fleet, path), file))
+        assert all(one["ok"] for one in done)
+        assert changes(reload(fleet, file[0])).keys() <= {"b", "c"}
+        assert changes(reload(fleet, file[1])) == {"b": "start", "c": "start"}
+        assert wait_up(fleet, "a", "b", "c")["a"]["incarnation"] == 1
         assert fleet.stop(PATIENCE_S) == 0
     assert fleet.shm_files() == []

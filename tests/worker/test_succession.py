@@ -17,6 +17,7 @@ from worker.session import State
 from worker.spec import (
     ConnectionSpec,
     HeartbeatSpec,
+    LivenessSpec,
     Match,
     MatchKind,
     ReconnectSpec,
@@ -147,3 +148,21 @@ def test_a_function_that_cannot_be_loaded_ends_the_worker_as_it_would_at_its_sta
         assert worker.process.wait(20) == Exit.CONFIGURATION
         assert "no.such.module" in worker.said()
         wait_for(lambda: one.open == 0, "closed")
+
+
+def test_what_is_live_changes_within_the_session(start):
+    async def quiet(peer):
+        peer.send(TEXT, b"hello")
+        await peer.gone()
+
+    with ExchangeThread(quiet) as one:
+        worker = start(spec_of(one.url))
+        wait_for(lambda: worker.count(Counter.MESSAGES) == 1, "data")
+        tell(worker, spec_of(one.url, liveness=LivenessSpec(data_silence_ns=50 * MS)))
+        wait_for(lambda: worker.state() is State.STALE, "judged by the new number")
+        assert (worker.word(Word.SESSION), downs(worker)) == (1, [])
+        tell(worker, spec_of(one.url, reconnect=ReconnectSpec(enabled=False)))
+        wait_for(lambda: worker.state() is State.UP, "no limit any more")
+        tell(worker, spec_of("ws://127.0.0.1:1/", reconnect=ReconnectSpec(enabled=False)))
+        wait_for(lambda: worker.word(Word.SESSION) == 2, "a new session in spite of it")
+        assert worker.process.wait(20) == Exit.UNAVAILABLE, "which is then the last"
