@@ -26,12 +26,12 @@ def test_l3_a_dead_connection_is_closed_and_the_server_sees_it(loop):
         script = Answering(mute=True, deaf=True)
         async with (
             exchange_of(script) as exchange,
-            client(exchange.url, heartbeat=fast(**MUTE), close_timeout=2) as ws,
+            client(exchange.url, heartbeat=fast(**MUTE), close_timeout=20) as ws,
         ):
             diary = Diary(ws)
             timeout = await diary.until("timeout")
             await until(lambda: script.gone_ns)
-            assert (script.gone_ns[0] - timeout.monotonic_ns) / 1e9 < 1
+            assert (script.gone_ns[0] - timeout.monotonic_ns) / 1e9 < 10, "at once, not after 20 s"
             assert script.closes[0][:2] == (1001).to_bytes(2, "big")
             await diary.until("connected")
             await until(lambda: exchange.accepted >= 2)
@@ -69,7 +69,7 @@ def test_l3_a_server_that_reads_nothing_loses_the_socket_within_the_close_timeou
             await ws.connect()
             await ws.wait_closed()
             (ping,), (closed,) = diary.of("ping"), await closed_of(diary)
-            assert (closed.monotonic_ns - ping.monotonic_ns) / 1e9 < 0.05 + 0.3 + 0.2
+            assert (closed.monotonic_ns - ping.monotonic_ns) / 1e9 < 0.05 + 0.3 + 5
             await ws.close()
 
     run(act())
@@ -93,10 +93,11 @@ def test_l4_after_twenty_timeouts_the_server_holds_one_socket_and_after_close_no
                 await diary.until("connected", 20)
                 await until(lambda: exchange.open == 1)
                 # A server's end of a socket may still be on its way out, at either moment.
-                assert abs(open_sockets() - sockets) <= 3
-                assert abs(len(asyncio.all_tasks()) - tasks) <= 2
+                await until(lambda: abs(open_sockets() - sockets) <= 3)
+                await until(lambda: abs(len(asyncio.all_tasks()) - tasks) <= 2)
             await until(lambda: exchange.open == 0)
-            assert exchange.accepted == len(script.gone_ns)
+            # The last may have been in its handshake, which no script sees.
+            assert exchange.accepted - 1 <= len(script.gone_ns) <= exchange.accepted
 
     run(act())
 
@@ -127,12 +128,12 @@ def test_l5_a_close_while_resting_or_waiting_for_a_pong_ends_pings_at_once():
         for mute in (False, True):
             script = Answering(mute=mute)
             async with exchange_of(script) as exchange:
-                ws = client(exchange.url, heartbeat=fast(interval=0.2, first=0.01))
+                ws = client(exchange.url, heartbeat=fast(interval=1, first=0.01))
                 diary = Diary(ws)
                 async with ws:
                     await diary.until("ping")
                     await until(lambda ws=ws, mute=mute: mute or ws.latency_ms is not None)
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(1.2)
                 assert len(script.pings) == 1
                 assert not diary.of("timeout")
                 assert diary.names[-1] == "closed"
@@ -150,7 +151,8 @@ def test_l6_each_dead_connection_is_told_exactly_once():
             await diary.until("disconnected", 5)
             first_ten = diary.names[:10]
             assert first_ten == ["timeout", "disconnected"] * 5
-            assert {event.cause for event in diary.events} == {"ping_timeout"}
+            # A neighbour that holds us up for 0.25 s makes it "busy".
+            assert {event.cause for event in diary.events} <= {"ping_timeout", "busy"}
 
     run(act())
 

@@ -44,13 +44,13 @@ def test_r1_delays_are_jittered_below_doubling_ceilings_up_to_the_cap_and_attemp
 
 
 def test_r1_a_session_that_lasted_resets_the_doubling_and_a_short_one_does_not():
-    lasting = [0, 0, 0, 0.35, 0]
+    lasting = [0, 0, 0, 1.3, 0]
 
     async def serve(peer):
         await asyncio.sleep(lasting.pop(0) if lasting else 60)
 
     async def act():
-        backoff = BackoffConfig(initial=0.001, maximum=0.002, reset_after=0.3)
+        backoff = BackoffConfig(initial=0.001, maximum=0.002, reset_after=1)
         async with exchange_of(serve) as exchange, client(exchange.url, backoff=backoff) as ws:
             diary = Diary(ws, "connecting")
             await until(lambda: exchange.accepted == 6)

@@ -2,9 +2,10 @@
 
 import asyncio
 import statistics
+import time
 
 import pytest
-from library import Answering, Diary, client, exchange_of, fast, run
+from library import PONG, Answering, Diary, client, exchange_of, fast, run, until
 
 LOOPS = ("asyncio", "uvloop")
 
@@ -39,17 +40,26 @@ def test_l2_death_is_declared_within_50_ms_of_ping_plus_timeout(loop):
             exchange_of(script) as exchange,
             client(exchange.url, heartbeat=fast(interval=0.2, timeout=0.1)) as ws,
         ):
-            diary = Diary(ws, "ping", "timeout")
-            await diary.until("timeout", 9)
-            pairs = zip(diary.of("ping"), diary.of("timeout"), strict=False)
-            waits = [(dead.monotonic_ns - ping.monotonic_ns) / 1e9 for ping, dead in pairs]
-            told = [dead.waited for dead in diary.of("timeout")]
-        return waits, told
+            diary, expired_ns = Diary(ws, "ping", "timeout"), []
 
-    for waits in run(act(), loop=loop):
-        assert min(waits) >= 0.0985  # the event's stamp and the ping's are not the machine's own
-        # The median, since a busy machine may hold back any single one.
-        assert statistics.median(waits) <= 0.15
+            @ws.on("ping")
+            def arm(ping):
+                left_s = 0.1 - (time.monotonic_ns() - ping.monotonic_ns) / 1e9
+                expire = lambda: expired_ns.append(time.monotonic_ns())  # noqa: E731
+                asyncio.get_running_loop().call_later(left_s, expire)
+
+            await diary.until("timeout", 9)
+            await until(lambda: len(expired_ns) >= 9)
+            rows = zip(diary.of("ping"), diary.of("timeout"), expired_ns, strict=False)
+            return [(ping.monotonic_ns, dead.monotonic_ns, due) for ping, dead, due in rows][:9]
+
+    rows = run(act(), loop=loop)
+    # The event's stamp and the ping's are not the machine's own.
+    assert min(dead - ping for ping, dead, _ in rows) / 1e9 >= 0.0985
+    # The third best, since a busy machine may hold back many of them; and where it holds back
+    # every timer of this loop, beside one of the same moment. Whoever is late by rule always is.
+    late_ns = [dead - max(due, ping + 100_000_000) for ping, dead, due in rows]
+    assert sorted(late_ns)[2] / 1e9 <= 0.05
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -72,23 +82,36 @@ def test_l8_a_healthy_server_sees_no_reconnect_and_gets_each_pong_counted(loop):
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_s3_the_latency_is_the_delay_of_the_server_and_little_more(loop):
-    async def latencies_ms(delay):
-        script = Answering(delay=delay)
+    class Measuring(Answering):
+        """Knows how long it really waited: its timers are late on a busy machine."""
+
+        def __init__(self, delay):
+            super().__init__(delay=delay)
+            self.waited_ms = []
+
+        def ping(self, peer, body):
+            asyncio.get_running_loop().call_later(self.delay, self.pong, peer, self.pings[-1])
+
+        def pong(self, peer, ping):
+            heard_ns, body = ping
+            self.waited_ms.append((time.monotonic_ns() - heard_ns) / 1e6)
+            peer.send(PONG, body)
+
+    async def beyond_ms(delay):
+        script = Measuring(delay)
         async with (
             exchange_of(script) as exchange,
-            client(exchange.url, heartbeat=fast(interval=0.1)) as ws,
+            client(exchange.url, heartbeat=fast(interval=0.2, timeout=5)) as ws,
         ):
             diary = Diary(ws, "pong")
             await diary.until("pong", 11)
-            found = [pong.latency_ms for pong in diary.of("pong")]
-            assert ws.latency_ms == found[-1]
-        return found
+            found = [pong.latency_ms for pong in diary.of("pong")][:11]
+            assert min(found) > 0
+        return [one - waited for one, waited in zip(found, script.waited_ms[:11], strict=True)]
 
     async def act():
-        return await asyncio.gather(*map(latencies_ms, (0, 0.02, 0.08)))
+        return await asyncio.gather(*map(beyond_ms, (0, 0.02, 0.08)))
 
-    for delay_ms, found in zip((0, 20, 80), run(act(), loop=loop), strict=True):
-        grain_ms = 1.1 if loop == "uvloop" else 0.1  # of the server's timer, it may be early
-        assert delay_ms - grain_ms <= min(found)
-        assert statistics.median(found) <= delay_ms + 5
-        assert min(found) > 0
+    for found in run(act(), loop=loop):
+        assert min(found) >= 0
+        assert statistics.median(found) <= 5

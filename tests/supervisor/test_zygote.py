@@ -1,6 +1,7 @@
 """The fork helper, a real process: what it is asked for and what it reports."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -11,7 +12,10 @@ import msgspec
 import pytest
 
 from shm.directory import make_private
+from shm.errors import SegmentError
+from shm.layout import Word
 from shm.process import start_ticks
+from shm.view import StatsView
 from supervisor.errors import ZygoteError
 from supervisor.zygote_client import ZygoteClient
 from supervisor.zygote_link import SpawnWorker
@@ -66,6 +70,16 @@ class Nest:
                 os.close(pidfd)
             if report.pid and start_ticks(report.pid):
                 os.kill(report.pid, signal.SIGKILL)
+
+
+def beats(shm_dir, name):
+    """Return how often a worker has stamped its segment; 0 if there is none yet."""
+    with (
+        contextlib.suppress(FileNotFoundError, SegmentError),
+        StatsView.open(shm_dir, name) as view,
+    ):
+        return view.words[Word.LIVENESS_COUNT]
+    return 0
 
 
 def unix_sockets():
@@ -126,9 +140,7 @@ def test_a_worker_is_forked_and_its_end_reported_by_code_or_signal(tmp_path):
         report, pidfd = nest.spawned[0]
         assert report.pid != nest.client.pid
         await nest.until(lambda: os.getsid(report.pid) == report.pid)  # a session of its own
-        segment = tmp_path / "shm" / "a.stats"
-        await nest.until(segment.exists)
-        await asyncio.sleep(0.3)
+        await nest.until(lambda: beats(tmp_path / "shm", "a"))  # it serves, signals too
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         await nest.until(lambda: nest.exited)
         assert (nest.exited[0].pid, nest.exited[0].code, nest.exited[0].signal) == (

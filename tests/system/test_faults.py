@@ -26,20 +26,21 @@ def test_a_killed_worker_is_replaced_at_once_and_nobody_else_notices(tmp_path, e
     quick = "restart = { stable_after = 1 }\n"
     with running_fleet(tmp_path, binance(exchange, "a", "b", extra=quick)) as fleet:
         before = fleet.wait_up()
-        endpoints = [events_endpoint(fleet), before["a"]["endpoint"], before["b"]["endpoint"]]
-        with listening(endpoints) as listener:
+        endpoints = [before["a"]["endpoint"], before["b"]["endpoint"]]
+        with listening([events_endpoint(fleet)]) as bus, listening(endpoints) as listener:
             time.sleep(1.5)
             killed_ns = time.monotonic_ns()
             os.kill(before["a"]["pid"], signal.SIGKILL)
-            wait_for(lambda: any(e["kind"] == "up" for e in on_the_bus(listener)), "up again")
-            events = on_the_bus(listener)
+            wait_for(lambda: any(e["kind"] == "up" for e in on_the_bus(bus)), "up again")
+            events = on_the_bus(bus)
             assert [e["kind"] for e in events] == ["exit", "restart", "spawn", "ready", "up"]
             assert events[0]["detail"] == {"signal": "SIGKILL"}
-            assert events[-1]["heard_ns"] - killed_ns < 5e9, "500 ms, ten times over for CI"
+            assert events[-1]["heard_ns"] - killed_ns < 10e9, "500 ms, and a busy machine"
             wait_for(
                 lambda: {m[1][3] for m in listener.data() if m[0] == "data.a"} == {1, 2},
                 "data of the new epoch",
             )
+            wait_for(lambda: any(m[0] == "data.b" for m in listener.data()), "data of the other")
             data = listener.data()
         rows = fleet.rows()
         assert rows["a"]["restarts"] == 1
@@ -56,17 +57,9 @@ def test_a_killed_worker_is_replaced_at_once_and_nobody_else_notices(tmp_path, e
         assert second[0][5] == 1, "topic seq starts anew"
 
 
-def on_the_bus(listener):
-    """The supervisor's events on connection a: the worker's own endpoint says them too."""
-    seen, events = set(), []
-    for event in listener.events("a"):
-        if event["kind"] in ("ping", "pong"):
-            continue
-        key = (event["kind"], event["monotonic_ns"])
-        if key not in seen:
-            seen.add(key)
-            events.append(event)
-    return events
+def on_the_bus(bus):
+    """The supervisor's events on connection a, in its order. It relays no pings."""
+    return bus.events("a")
 
 
 def test_a_stopped_worker_is_hung_then_replaced_with_its_stack_kept(tmp_path, exchange):
