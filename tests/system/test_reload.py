@@ -132,14 +132,13 @@ def test_each_change_costs_what_it_must_and_the_others_nothing(tmp_path, exchang
         left = [file for file in fleet.shm_files() if "gone" in file]
         left += [path.name for path in fleet.runtime_dir.rglob("*gone*")]
         assert left == []
-        said = fleet.said()
         for event in (
             "config connection=again",
             "down connection=again",
             "exit connection=gone",
             "spawn connection=new",
         ):
-            assert event in said, event
+            wait_for(lambda event=event: event in fleet.said(), event)
         assert changes(reload(fleet)) == {}
         assert fleet.stop() == 0
     assert fleet.shm_files() == []
@@ -220,7 +219,7 @@ def test_one_that_waits_starts_next_as_the_file_says_and_one_that_failed_tries_a
         wait_for(lambda: rows(fleet)["f"]["state"] == "up", "mended")
         order(fleet, "start", "w")
         wait_up(fleet, "f", "w")
-        assert fleet.said().count("up connection=w") == 2
+        wait_for(lambda: fleet.said().count("up connection=w") == 2, "told")
 
 
 def test_reloads_on_top_of_each_other_end_with_the_last_intent(tmp_path, exchange):
