@@ -11,7 +11,7 @@ from fleet import PATIENCE_S, binance, running_fleet, wait_for
 
 from supervisor.control import Order, Reply, send_order
 from supervisor.status import gather
-from supervisor.subscriber import Message, Subscriber
+from supervisor.subscriber import Message, SessionChange, Subscriber
 from worker.endpoints import CONTROL
 
 TOPICS = """
@@ -239,3 +239,40 @@ def test_reloads_on_top_of_each_other_end_with_the_last_intent(tmp_path, exchang
         assert wait_up(fleet, "a", "b", "c")["a"]["incarnation"] == 1
         assert fleet.stop(PATIENCE_S) == 0
     assert fleet.shm_files() == []
+
+
+def test_a_file_that_does_not_come_keeps_no_order_waiting(tmp_path, exchange):
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        wait_up(fleet, "a")
+        slow = tmp_path / "slow.toml"
+        os.mkfifo(slow)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(reload, fleet, slow)
+            order(fleet, "stop", "a")
+            wait_for(lambda: rows(fleet)["a"]["state"] == "stopped", "done meanwhile")
+            assert not waiting.done()
+            slow.write_text(fleet.file.read_text())
+            assert changes(waiting.result()) == {}
+
+
+def test_a_subscriber_reads_on_when_a_connection_comes_back(tmp_path, exchange, monkeypatch):
+    monkeypatch.setenv("FEEDWARDEN_SHM", str(tmp_path / "shm"))
+    with running_fleet(tmp_path, binance(exchange, "a", "b")) as fleet:
+        wait_up(fleet, "a", "b")
+        with Subscriber(fleet.name, "b") as subscriber:
+            items = iter(subscriber)
+            former = next(item for item in items if isinstance(item, Message) and item.seq > 3)
+            rewrite(fleet, binance(exchange, "a"))
+            assert changes(reload(fleet)) == {"b": "stop"}
+            wait_for(lambda: rows(fleet).keys() == {"a"}, "gone")
+            rewrite(fleet, binance(exchange, "a", "b"))
+            assert changes(reload(fleet)) == {"b": "start"}
+            wait_up(fleet, "a", "b")
+            last = former.seq
+            for item in items:
+                if isinstance(item, SessionChange):
+                    break
+                if isinstance(item, Message):
+                    assert item.seq > last
+                    last = item.seq
+            assert [next(items).seq for _ in range(5)] == [1, 2, 3, 4, 5]
