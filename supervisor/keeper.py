@@ -5,21 +5,17 @@ into facts, and requests into forks, signals and events. Deadlines of the life a
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
-import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from shm.layout import Word
-from shm.process import start_ticks
 from supervisor.adoption import Living
 from supervisor.errors import FleetError
 from supervisor.household import Household, describe
@@ -43,26 +39,13 @@ from supervisor.restart_facts import (
     Up,
 )
 from supervisor.slot import ExitRecord, Slot, digest, restore
-from supervisor.worker_memory import Calm, Heard, WorkerMemory
+from supervisor.worker_memory import Calm, Heard, WorkerMemory, told_by
+from supervisor.worker_process import WorkerProcess
 from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin
 from worker.endpoints import spec_file
-from worker.linux import kill_group, signal_name
 from worker.spec import ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
-
-STATUS_WAIT_S = 0.05  # how long a seen death waits for the zygote's word on how it came
-
-
-class RelayedBody(msgspec.Struct):
-    """The JSON that a worker writes into its event ring."""
-
-    cause: str = ""
-    detail: dict[str, Any] = {}
-    delay_s: float | None = None
-
-
-_body_decoder = msgspec.json.Decoder(RelayedBody)
 
 
 class Keeper:
@@ -87,16 +70,13 @@ class Keeper:
         self.spec = spec
         self.life = WorkerLife(spec, household.pace)
         self.liveness = Liveness(spec.hang)
-        self.pid = 0
-        self._ticks = 0  # start ticks of the process
         self._household = household
         self._table = table
         self._loop = asyncio.get_running_loop()
-        self._pidfd = -1
+        self._process = WorkerProcess(spec.name, self._gone)
+        self.exited, self.kill = self._process.ended, self._process.kill
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ns: int | None = None
-        self._death_timer: asyncio.TimerHandle | None = None
-        self._waiting_signals: list[str] = []
         self._memory = WorkerMemory(household.shm_dir, spec.name)
         self._asked_ns: int | None = None
         self._told_late = False  # of a changed specification
@@ -107,6 +87,11 @@ class Keeper:
         self._heard = -1
         self.calm: Calm | None = None
         self.incarnation = self._memory.epoch  # of an earlier life: we go on counting
+
+    @property
+    def pid(self) -> int:
+        """The process, 0 without one."""
+        return self._process.pid
 
     # Facts in, requests out ------------------------------------------------------------------
 
@@ -119,7 +104,7 @@ class Keeper:
                 case Spawn():
                     self._spawn()
                 case Signal(name):
-                    self._signal(name)
+                    self._process.send(name)
                 case Announce(announcement):
                     self._announce(announcement)
         self._arm()
@@ -154,7 +139,7 @@ class Keeper:
     def _spawn(self) -> None:
         self.incarnation += 1
         self.liveness = Liveness(self.spec.hang)
-        self._waiting_signals.clear()
+        self._process.begin()
         self._adopted_ns, self._configured = 0, digest(self.spec)
         assignment = self._household.assignment(self.spec, self.incarnation)
         self._asked_ns = time.monotonic_ns()
@@ -168,19 +153,6 @@ class Keeper:
         except (OSError, FleetError) as error:
             # Later, for the life is in the middle of a step.
             self._loop.call_soon(self.spawn_failed, str(error))
-
-    def _signal(self, name: str) -> None:
-        if self._pidfd == -1:
-            # The fork is on its way: the process gets this as soon as it has a pidfd.
-            if name not in self._waiting_signals:
-                self._waiting_signals.append(name)
-            return
-        try:
-            signal.pidfd_send_signal(self._pidfd, signal.Signals[name])
-        except ProcessLookupError:
-            return
-        except OSError as error:
-            log.error("cannot signal connection=%s signal=%s error=%s", self.spec.name, name, error)
 
     def _announce(self, announcement: Announcement) -> None:
         log.info("%s", describe(announcement, self.spec.name, self.pid))
@@ -236,7 +208,7 @@ class Keeper:
             return
         self._configured = digest(spec)
         if self.life.state is State.RUNNING:
-            self._signal("SIGUSR1")
+            self._process.send("SIGUSR1")
         else:  # one that is being forked has the old one, and a signal before it listens is death
             self._told_late = True
 
@@ -252,11 +224,10 @@ class Keeper:
 
     def adopt(self, living: Living) -> None:
         """Keep a worker that outlived its supervisor; its pidfd is ours from here."""
-        self.pid, self._ticks, self._pidfd = living.pid, living.start_ticks, living.pidfd
+        self._process.hold(living.pid, living.pidfd, living.start_ticks)
         self.incarnation = living.incarnation
         self._adopted_ns = time.monotonic_ns()
         self.life.found(self._adopted_ns)
-        self._loop.add_reader(living.pidfd, self._dead)
         self._announce(Announcement(kind=EventKind.ADOPTED))
         self.relay()
         # What it said may be overwritten by now; what it is can be seen.
@@ -270,11 +241,8 @@ class Keeper:
 
     def bury(self, pid: int, code: int | None, signal_name: str | None) -> None:
         """Take note of a worker that died while there was no supervisor."""
-        self.pid = pid
-        self.relay()  # its last words come before its death
-        self.handle(Exited(code, signal_name, random.random()))
-        self.pid = 0
-        self.save()
+        self._process.pid = pid
+        self._gone(code, signal_name)
 
     def conform(self, *, moved: bool) -> None:
         """Have a worker do what is configured now, if it was given something else or elsewhere."""
@@ -293,13 +261,10 @@ class Keeper:
 
     def spawned(self, pid: int, pidfd: int) -> None:
         """The zygote forked our process; the keeper owns ``pidfd`` from here."""
-        self.pid, self._pidfd, self._asked_ns = pid, pidfd, None
-        self._ticks = start_ticks(pid)
-        self._loop.add_reader(pidfd, self._dead)
+        self._process.hold(pid, pidfd)
+        self._asked_ns = None
         self.handle(Spawned())
-        for name in self._waiting_signals:
-            self._signal(name)
-        self._waiting_signals.clear()
+        self._process.send_waiting()
 
     def spawn_failed(self, error: str) -> None:
         """The fork was refused, or the zygote ended with the request."""
@@ -318,41 +283,11 @@ class Keeper:
         """Since when an answer to a fork is awaited, CLOCK_MONOTONIC."""
         return self._asked_ns
 
-    def kill(self) -> None:
-        """SIGKILL the process, whatever the life says: everything ends."""
-        if self._pidfd != -1:
-            self._signal("SIGKILL")
-
-    def _dead(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        # Ours to reap only if the zygote died before it (we are the subreaper).
-        with contextlib.suppress(ChildProcessError):
-            dead = os.WEXITED | os.WNOHANG
-            if os.waitid(os.P_PIDFD, self._pidfd, dead | os.WNOWAIT) is not None:
-                kill_group(self.pid)
-            status = os.waitid(os.P_PIDFD, self._pidfd, dead)
-            if status is not None:
-                exited = status.si_code == os.CLD_EXITED
-                self.exited(
-                    status.si_status if exited else None,
-                    None if exited else signal_name(status.si_status),
-                )
-                return
-        self._death_timer = self._loop.call_later(STATUS_WAIT_S, self.exited, None, None)
-
-    def exited(self, code: int | None, signal_name: str | None) -> None:
+    def _gone(self, code: int | None, signal_name: str | None) -> None:
         """The process is gone; both ``None`` if nobody knows how it ended."""
-        if self._pidfd == -1:
-            return
-        if self._death_timer is not None:
-            self._death_timer.cancel()
-            self._death_timer = None
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
         self.relay()  # its last words come before its death
         self.handle(Exited(code, signal_name, random.random()))
-        self.pid = self._ticks = 0
+        self._process.pid = self._process.start_ticks = 0
         self.save()
 
     # The worker's shared memory --------------------------------------------------------------
@@ -384,17 +319,14 @@ class Keeper:
                     self.handle(Ready())
                     if self._told_late:
                         self._told_late = False
-                        self._signal("SIGUSR1")
+                        self._process.send("SIGUSR1")
                 case EventKind.UP:
                     self.handle(Up(), record.monotonic_ns)
                 case EventKind.DOWN:
                     self.handle(Down(), record.monotonic_ns)
         if kind in NOT_RELAYED:
             return
-        body = _body_decoder.decode(record.body)
-        announcement = Announcement(
-            kind=kind, cause=body.cause, detail=body.detail, delay_s=body.delay_s
-        )
+        announcement = told_by(record)
         origin = replace(self._origin(), incarnation=heard.epoch, pid=heard.pid)
         log.info("%s", describe(announcement, self.spec.name, heard.pid))
         self._household.events.publish(
@@ -437,7 +369,7 @@ class Keeper:
             name=self.spec.name,
             exchange=self.spec.exchange,
             pid=self.pid,
-            start_ticks=self._ticks,
+            start_ticks=self._process.start_ticks,
             incarnation=self.incarnation,
             state=life.state,
             wanted=life.wanted,
@@ -457,10 +389,6 @@ class Keeper:
         """Let go of the worker's segment and descriptors; the worker is left as it is."""
         self.calm = None
         self._memory.close()
-        for timer in (self._timer, self._death_timer):
-            if timer is not None:
-                timer.cancel()
-        if self._pidfd != -1:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
+        self._process.close()
+        if self._timer is not None:
+            self._timer.cancel()

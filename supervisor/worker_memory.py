@@ -8,11 +8,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from shm.errors import SegmentError
 from shm.layout import Word
 from shm.view import EventRecord, StatsView
+from worker.announcement import Announcement, EventKind
 
 log = logging.getLogger("supervisor.worker_memory")
 
@@ -26,6 +29,31 @@ class Heard:
     record: EventRecord
     epoch: int
     pid: int
+
+
+class _Body(msgspec.Struct):
+    """The JSON that a worker writes into its event ring."""
+
+    cause: str = ""
+    detail: dict[str, Any] = {}
+    delay_s: float | None = None
+
+
+_bodies = msgspec.json.Decoder(_Body)
+
+
+def told_by(record: EventRecord) -> Announcement:
+    """
+    Return what a record of a worker's event ring says.
+
+    Raises:
+        ValueError: If no worker in its senses wrote that.
+
+    """
+    body = _bodies.decode(record.body)
+    return Announcement(
+        kind=EventKind(record.kind), cause=body.cause, detail=body.detail, delay_s=body.delay_s
+    )
 
 
 class Calm(NamedTuple):

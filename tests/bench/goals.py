@@ -68,6 +68,9 @@ def _rest(figures: Figures) -> list[tuple[str, Goal]]:
         (names.FLEET, names.FIFTY_MEMORY, "memory per worker at 50", 7, "MiB"),
         (names.FLEET, names.FIFTY_UP, "50 workers, from run to all sessions", 1.5, "s"),
         (names.FLEET, names.FIFTY_IDLE, "supervisor's CPU per 10 s, 50 workers", 10, "ms"),
+        (names.ADOPTION, "8 workers", "start of a supervisor to 8 workers adopted", 300, "ms"),
+        (names.ADOPTION, "50 workers", "start of a supervisor to 50 workers adopted", 300, "ms"),
+        (names.ADOPTION_LOST, "10,000/s", "lost over SIGKILLs of the supervisor", 0, "messages"),
         (names.MEMORY_COST, names.SAMPLE, names.SAMPLE, 400, "ns"),
     )
     found = [

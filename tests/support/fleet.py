@@ -60,6 +60,16 @@ class Fleet:
 
     def start(self):
         before = self.said().count("READY ") if self.log.exists() else 0
+        self.launch()
+        wait_for(
+            lambda: self.said().count("READY ") > before or self.process.poll() is not None,
+            "READY",
+        )
+        assert self.process.poll() is None, self.said()
+        return self
+
+    def launch(self):
+        """Start the supervisor and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-P", "-m", "supervisor", "run", str(self.file)],
@@ -69,12 +79,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        wait_for(
-            lambda: self.said().count("READY ") > before or self.process.poll() is not None,
-            "READY",
-        )
-        assert self.process.poll() is None, self.said()
-        return self
+        return self.process
 
     def said(self):
         return self.log.read_text()

@@ -1,6 +1,16 @@
 """Sections: one module each; ``SECTIONS`` has the functions that take their figures down."""
 
-from bench.sections import fleet, growth, heartbeat, hot, latency, matcher, restart, shared_memory
+from bench.sections import (
+    adoption,
+    fleet,
+    growth,
+    heartbeat,
+    hot,
+    latency,
+    matcher,
+    restart,
+    shared_memory,
+)
 
 SECTIONS = {
     "hot": hot.run,
@@ -10,6 +20,7 @@ SECTIONS = {
     "matcher": matcher.run,
     "memory": shared_memory.run,
     "restart": restart.run,
+    "adoption": adoption.run,
     "fleet": fleet.run,
     "growth": growth.run,
 }
