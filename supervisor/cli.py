@@ -18,6 +18,8 @@ import typer
 from supervisor import check as check_verb
 from supervisor import doctor as doctor_verb
 from supervisor import exchange_process, launch, orders, outcome, streams, versions
+from supervisor import explain as explain_verb
+from supervisor import rolling as rolling_verb
 from supervisor import status as status_verb
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
 from supervisor.fleet_model import schema as fleet_schema
@@ -138,6 +140,12 @@ def status(
 
 
 @verb
+def explain(names: SomeNames, as_json: JsonLines = False, fleet: FleetOption = None) -> int:
+    """Say why connections are in their state, what happens next and when."""
+    return explain_verb.show(find(fleet, running=False), names, as_json=as_json)
+
+
+@verb
 def events(
     follow: Annotated[
         bool,
@@ -175,8 +183,22 @@ def stop(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> i
 
 
 @verb
-def restart(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
+def restart(
+    names: SomeNames,
+    rolling: Annotated[
+        bool,
+        typer.Option(
+            "--rolling",
+            help="One at a time, the next when the last is up; then --wait"
+            " is for each, 60 by default.",
+        ),
+    ] = False,
+    wait: WaitOption = 0,
+    fleet: FleetOption = None,
+) -> int:
     """Replace the workers of connections, whatever their state."""
+    if rolling:
+        return rolling_verb.restart(names, fleet=fleet, wait_s=wait)
     return orders.give("restart", names, fleet=fleet, wait_s=wait)
 
 

@@ -139,6 +139,12 @@ class ProcessTable(Table):
         pattern=r"^(other|fifo:[1-9][0-9]?)$",
         description='"other", or "fifo:10": realtime, of the loop and ZeroMQ\'s threads.',
     )
+    memory_soft: Size | None = Field(
+        None, description="More than that held, outside shared memory, is announced."
+    )
+    memory_hard: Size | None = Field(
+        None, description="With more than that the worker is replaced; at least 64MiB."
+    )
 
 
 class SecretTable(Table):

@@ -25,6 +25,7 @@ from worker.placement import is_usable
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
+MEMORY_HARD_MIN = 64 << 20  # a worker begins with some 15 MiB; less would replace it for ever
 SNDBYTES_MIN = 1 << 20  # less may be in flight to a subscriber in good health
 RING_MIN, RING_MAX = 1024, 1 << 20
 RESERVED_CONNECTION = "fleet"  # the topic event.fleet is the fleet's own
@@ -156,6 +157,15 @@ def _process_faults(table: model.ProcessTable) -> Found:
                 f"names what this process may not run on: {', '.join(map(str, missing))}; "
                 f"there are {os.cpu_count()} CPUs, and a cpuset may withhold some",
             )
+    soft, hard = table.memory_soft, table.memory_hard
+    if hard is not None and hard < MEMORY_HARD_MIN:
+        yield (
+            ("process", "memory_hard"),
+            f"must be at least {shown(MEMORY_HARD_MIN)}, got {shown(hard)}: "
+            "a worker that has just started must have room",
+        )
+    if hard is not None and soft is not None and soft >= hard:
+        yield ("process", "memory_soft"), f"must be below process.memory_hard, {shown(hard)}"
 
 
 def _matcher_faults(table: model.ConnectionTable) -> Found:

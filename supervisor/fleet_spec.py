@@ -238,6 +238,8 @@ def _process(table: model.ProcessTable) -> ProcessSpec:
         zmq_cpu=table.zmq_cpu or (),
         nice=table.nice,
         priority=None if scheduler is None else int(scheduler.partition(":")[2] or 0),
+        memory_soft=table.memory_soft or 0,
+        memory_hard=table.memory_hard or 0,
     )
 
 

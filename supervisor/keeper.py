@@ -16,10 +16,12 @@ from pathlib import Path
 import msgspec
 
 from shm.layout import Word
+from supervisor import stacks
 from supervisor.adoption import Living
 from supervisor.errors import FleetError
 from supervisor.household import Household, describe
 from supervisor.liveness import Liveness, Verdict
+from supervisor.process_memory import Limit, MemoryWatch, held_by
 from supervisor.registry import Former, SlotWriter
 from supervisor.restart import State, WorkerLife
 from supervisor.restart_facts import (
@@ -27,6 +29,7 @@ from supervisor.restart_facts import (
     Down,
     Event,
     Exited,
+    MemoryHigh,
     Ready,
     RestartWanted,
     Signal,
@@ -42,7 +45,7 @@ from supervisor.slot import ExitRecord, Slot, digest, restore
 from supervisor.worker_memory import Calm, Heard, WorkerMemory, told_by
 from supervisor.worker_process import WorkerProcess
 from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin
-from worker.endpoints import spec_file
+from worker.endpoints import spec_file, stack_file
 from worker.spec import ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
@@ -79,6 +82,7 @@ class Keeper:
         self._armed_ns: int | None = None
         self._memory = WorkerMemory(household.shm_dir, spec.name)
         self._asked_ns: int | None = None
+        self._memory_watch = MemoryWatch()
         self._told_late = False  # of a changed specification
         self._slot: Slot | None = None
         self._exit: ExitRecord | None = None
@@ -104,6 +108,9 @@ class Keeper:
                 case Spawn():
                     self._spawn()
                 case Signal(name):
+                    if name == "SIGABRT":
+                        path = stack_file(self._household.runtime_dir, self.spec.name)
+                        stacks.announce(path, incarnation=self.incarnation, pid=self.pid)
                     self._process.send(name)
                 case Announce(announcement):
                     self._announce(announcement)
@@ -139,6 +146,7 @@ class Keeper:
     def _spawn(self) -> None:
         self.incarnation += 1
         self.liveness = Liveness(self.spec.hang)
+        self._memory_watch = MemoryWatch()
         self._process.begin()
         self._adopted_ns, self._configured = 0, digest(self.spec)
         assignment = self._household.assignment(self.spec, self.incarnation)
@@ -349,6 +357,19 @@ class Keeper:
             self.save()
             self._note_calm()
         return verdict
+
+    def weigh(self) -> None:
+        """Hold the worker to the limits of its memory, if it has any."""
+        limits = self.spec.process
+        if not (limits.memory_soft or limits.memory_hard) or self.life.state is not State.RUNNING:
+            return
+        crossing = self._memory_watch.judge(limits, held_by(self.pid))
+        if crossing is None:
+            return
+        detail = {"limit": crossing.limit, "held": crossing.held, "allowed": crossing.allowed}
+        self._announce(Announcement(kind=EventKind.MEMORY, cause=Cause.MEMORY, detail=detail))
+        if crossing.limit is Limit.HARD:
+            self.handle(MemoryHigh())
 
     def _note_calm(self) -> None:
         self.calm = None

@@ -29,6 +29,17 @@ class OrderRefused(FleetError):
         self.exit_code = code
 
 
+class Left(FleetError):
+    """What was waited for cannot come true: connections have left the fleet."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self.names = tuple(names)
+
+    def __str__(self) -> str:
+        return f"not waited for, since no longer in the fleet: {', '.join(self.names)}"
+
+
 class TimedOut(FleetError):
     """An answer, or what was ordered, did not come in time."""
 
@@ -57,6 +68,7 @@ def give(
         NoSuchConnection: If a pattern matches nothing.
         OrderRefused: If the supervisor says so.
         TimedOut: If the supervisor does not answer, or ``wait_s`` is over.
+        Left: If what was started has left the fleet meanwhile.
 
     """
     shm_dir = find(fleet, running=True)
@@ -121,12 +133,21 @@ def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot]) -> list[str]:
     if verb == "shutdown":  # with --keep its table stays
         return [shm_dir.name] if is_supervised(shm_dir) else []
     come_true = COME_TRUE[verb]
-    gone = verb in ("stop", "kill")  # from the table: another run of the fleet, without them
+    left = [name for name in before if name not in rows]
+    if left and verb in ("start", "restart") and _is_whole(shm_dir):
+        raise Left(left)  # a stop or a kill has come true with it
+    gone = verb in ("stop", "kill")
     return [
         name
         for name, slot in before.items()
         if not (come_true(rows[name], slot) if name in rows else gone)
     ]
+
+
+def _is_whole(shm_dir: Path) -> bool:
+    """Return whether every line of the table is written; while a fleet begins, not all are."""
+    with opened(shm_dir) as registry:
+        return registry.slot_count == len(slots_of(registry, shm_dir))
 
 
 COME_TRUE: dict[Verb, Callable[[dict[str, Any], Slot], bool]] = {

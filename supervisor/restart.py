@@ -12,11 +12,13 @@ from supervisor.pace import Pace
 from supervisor.restart_facts import (
     Action,
     Announce,
+    Death,
     Down,
     Event,
     Exited,
     Hung,
     KillWanted,
+    MemoryHigh,
     Ready,
     Remembered,
     RestartWanted,
@@ -39,6 +41,8 @@ ABORT_GRACE_NS = SECOND_NS // 2  # from SIGABRT (stack dump) to SIGKILL
 KILL_RETRY_NS = SECOND_NS  # from SIGKILL to another one: no state waits for ever
 SPAWN_RETRY_NS = 2 * SECOND_NS  # a refused fork is the machine's trouble, not the connection's
 JITTER = 0.25
+EXITS_KEPT = 4
+WHY_MAX = 80  # of an error's text
 
 
 class State(enum.Enum):
@@ -103,6 +107,9 @@ class WorkerLife:
         restarts: Unexpected deaths that were replaced.
         stop_cause: Why nothing is wanted, "" if it is or never was: operator, shutdown.
         last_exit: Cause, code and signal of the last death, or ``None``.
+        exits: The last few deaths, the oldest first.
+        since_ns: When it came into this state.
+        why: In BACKOFF the cause, and the error of a refused fork.
 
     """
 
@@ -123,6 +130,10 @@ class WorkerLife:
         self._forked_ns = 0  # or asked for, while there is no process yet
         self._stamped = False
         self._has_turn = False  # among the fleet's replacements: ``deadline_ns`` is when
+        self._renewing = False  # it holds too much memory: its end is no crash
+        self.why = ""
+        self.since_ns = 0
+        self.exits: tuple[Death, ...] = ()
         self._attempt = 0
         self._deaths: deque[int] = deque()
         self._up_since_ns: int | None = None
@@ -139,6 +150,12 @@ class WorkerLife:
             forked_ns=self._forked_ns,
             stamped=self._stamped,
             has_turn=self._has_turn,
+            renewing=self._renewing,
+            why=self.why,
+            since_ns=self.since_ns,
+            exits=self.exits,
+            hang_timeout_ns=self.spec.hang.timeout_ns,
+            reset_after_ns=self.spec.restart.reset_after_ns,
             attempt=self._attempt,
             deaths=tuple(self._deaths),
             up_since_ns=self._up_since_ns,
@@ -160,7 +177,9 @@ class WorkerLife:
         self._operator_signal = remembered.operator_signal
         self._killed = remembered.killed
         self._forked_ns, self._stamped = remembered.forked_ns, remembered.stamped
-        self._has_turn = remembered.has_turn
+        self._has_turn, self._renewing = remembered.has_turn, remembered.renewing
+        self.why, self.since_ns = remembered.why, remembered.since_ns
+        self.exits = remembered.exits
         self._attempt = remembered.attempt
         self._deaths.extend(remembered.deaths)
         self._up_since_ns = remembered.up_since_ns
@@ -184,6 +203,8 @@ class WorkerLife:
         before = self.state
         actions = self._step(now_ns, event)
         assert self.state is before or self.state in TRANSITIONS[before], (before, event)
+        if self.state is not before:
+            self.since_ns = now_ns
         return actions
 
     def _step(self, now_ns: int, event: Event) -> tuple[Action, ...]:
@@ -210,6 +231,8 @@ class WorkerLife:
                 self._note_uptime(now_ns)
             case Hung(age_ns):
                 return self._hung(now_ns, age_ns)
+            case MemoryHigh():
+                return self._memory_high(now_ns)
             case Exited(code, signal, draw):
                 return self._exited(now_ns, code, signal, draw)
             case Tick():
@@ -286,6 +309,7 @@ class WorkerLife:
             return ()
         self.state = State.BACKOFF
         self.deadline_ns = now_ns + SPAWN_RETRY_NS
+        self.why = f"{Cause.SPAWN_FAILED}: {error[:WHY_MAX]}"
         return (
             _say(EventKind.BACKOFF, Cause.SPAWN_FAILED, SPAWN_RETRY_NS / SECOND_NS, error=error),
         )
@@ -300,6 +324,12 @@ class WorkerLife:
         if self.state not in (State.STARTING, State.RUNNING):
             return ()
         return self._abort(now_ns, Cause.HANG, age_s=round(age_ns / SECOND_NS, 3))
+
+    def _memory_high(self, now_ns: int) -> tuple[Action, ...]:
+        if self.state is not State.RUNNING:
+            return ()
+        self._renewing = True
+        return self._terminate(now_ns, Cause.MEMORY)
 
     def _tick(self, now_ns: int) -> tuple[Action, ...]:
         self._leave_crash_loop(now_ns)
@@ -325,6 +355,7 @@ class WorkerLife:
         cause = self._cause_of_death(code, signal)
         detail = {"code": code} if code is not None else {"signal": signal} if signal else {}
         self.last_exit = Announcement(kind=EventKind.EXIT, cause=cause, detail=detail)
+        self.exits = (*self.exits, Death(now_ns, str(cause), code, signal or ""))[-EXITS_KEPT:]
         planned = self._replace or not self.wanted
         by_operator = cause == Cause.OPERATOR
         said: tuple[Action, ...] = (Announce(self.last_exit),)
@@ -335,6 +366,8 @@ class WorkerLife:
         if planned:
             self._replace = False
             return (*said, _say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
+        if self._renewing:
+            return said + self._replace_after_death(now_ns, cause, draw, counts=False)
         if code in PERMANENT:
             self.state, self.deadline_ns = State.FAILED, None
             return (*said, _say(EventKind.FAILED, Exit(code).name.lower(), code=code))
@@ -355,7 +388,7 @@ class WorkerLife:
         if delay_ns == 0:
             return said + self._in_turn(now_ns, cause)
         self.state = State.BACKOFF
-        self.deadline_ns = now_ns + delay_ns
+        self.deadline_ns, self.why = now_ns + delay_ns, str(cause)
         return (*said, _say(EventKind.BACKOFF, cause, delay_ns / SECOND_NS, attempt=self._attempt))
 
     def _in_turn(self, now_ns: int, cause: str) -> tuple[Action, ...]:
@@ -364,6 +397,7 @@ class WorkerLife:
         if turn_ns == now_ns:
             return (_say(EventKind.RESTART, cause), *self._spawn(now_ns))
         self.state, self.deadline_ns, self._has_turn = State.BACKOFF, turn_ns, True
+        self.why = str(Cause.STORM)
         return (_say(EventKind.BACKOFF, Cause.STORM, (turn_ns - now_ns) / SECOND_NS),)
 
     def _cause_of_death(self, code: int | None, signal: str | None) -> str:
@@ -428,7 +462,8 @@ class WorkerLife:
     def _spawn(self, now_ns: int) -> tuple[Action, ...]:
         self.state = State.STARTING
         self._replace, self._kill_cause, self._operator_signal = False, "", ""
-        self._killed = self._stamped = self._has_turn = False
+        self._killed = self._stamped = self._has_turn = self._renewing = False
+        self.why = ""
         self._forked_ns = now_ns
         self._longest_up_ns = -1
         self._up_since_ns = None

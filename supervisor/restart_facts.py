@@ -74,6 +74,11 @@ class Hung:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryHigh:
+    """It holds more than ``process.memory_hard``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """
     The process is gone. Exactly one of ``code`` and ``signal``, or neither if nobody knows.
@@ -103,6 +108,7 @@ Event = (
     | Up
     | Down
     | Hung
+    | MemoryHigh
     | Exited
     | Tick
 )
@@ -111,13 +117,24 @@ Event = (
 # Over the supervisor's death -----------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a process of the connection ended, and when, CLOCK_MONOTONIC."""
+
+    at_ns: int
+    cause: str
+    code: int | None = None
+    signal: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
     """
     What a successor must know of a life besides what everybody may read of it.
 
-    The fields are those of ``restart.WorkerLife``, times of CLOCK_MONOTONIC. Every one has a
-    default, so that a program with one field more reads what one without it has written.
+    The fields are those of ``restart.WorkerLife``, times of CLOCK_MONOTONIC; the two limits are of
+    its specification, for ``explain``. Every one has a default, so that a program with one field
+    more reads what one without it has written.
     """
 
     stop_cause: str = ""
@@ -128,6 +145,12 @@ class Remembered:
     forked_ns: int = 0
     stamped: bool = False
     has_turn: bool = False
+    renewing: bool = False
+    why: str = ""
+    since_ns: int = 0
+    exits: tuple[Death, ...] = ()
+    hang_timeout_ns: int = 0
+    reset_after_ns: int = 0
     attempt: int = 0
     deaths: tuple[int, ...] = ()
     up_since_ns: int | None = None

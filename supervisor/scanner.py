@@ -20,6 +20,7 @@ from supervisor.restart_facts import Hung, Tick
 log = logging.getLogger("supervisor.scanner")
 
 LIVENESS_NS, EVENT_PUBLISH = int(Word.LIVENESS_NS), int(Word.EVENT_PUBLISH)
+MEMORY_SCANS = 20  # so seldom a worker's memory is weighed: every 5 s
 IDLE_SCANS = 4  # a connection without a process is looked at in every fourth
 
 
@@ -72,6 +73,9 @@ class Scanner:
                     continue
             self.guarded(name, self._look, keeper, now_ns, verdicts)
         self.guarded("", self._judge, now_ns, verdicts, quiet)
+        if self._scans % MEMORY_SCANS == 0:
+            for name, keeper in self._keepers.items():
+                self.guarded(name, keeper.weigh)
         if (storm := self._pace.news()) is not None:
             self.guarded("", self._on_storm, storm)
 

@@ -19,8 +19,8 @@ from worker.spec import ConnectionSpec
 
 # Texts are padded with NUL. The life is MessagePack of varying length: a program that knows other
 # fields of it begins that life anew, and nothing else.
-RECORD = struct.Struct("<48s32sQQQQqqBBBx24s16s16sH704s")
-LIFE_BYTES_MAX = 704
+RECORD = struct.Struct("<48s32sQQQQqqBBBx24s16s16sH816s")
+LIFE_BYTES_MAX = 816
 DEATHS_KEPT = 32  # of those that a crash loop counts
 
 WANTED, HUNG, CRASH_LOOP, HAS_CODE = 1, 2, 4, 8

@@ -43,6 +43,7 @@ class EventKind(IntEnum):
     SUPERVISOR_UP = 26
     SUPERVISOR_DOWN = 27
     STORM = 28
+    MEMORY = 29
 
     @property
     def label(self) -> str:
@@ -93,6 +94,7 @@ class Cause(StrEnum):
     START_TIMEOUT = "start_timeout"
     READY_TIMEOUT = "ready_timeout"
     STOP_TIMEOUT = "stop_timeout"
+    MEMORY = "memory"
     SPAWN_FAILED = "spawn_failed"
     BACKOFF = "backoff"
     STORM = "storm"

@@ -232,13 +232,16 @@ class ProcessSpec:
     Where a worker runs and how urgently; what is not set stays as it was inherited.
 
     ``cpu`` is the loop's, ``zmq_cpu`` that of ZeroMQ's threads. ``priority`` is that of SCHED_FIFO,
-    1 to 99 (sched(7)), 0 for SCHED_OTHER.
+    1 to 99 (sched(7)), 0 for SCHED_OTHER. ``memory_soft`` and ``memory_hard`` are bytes, 0 for no
+    limit; the supervisor holds to them.
     """
 
     cpu: tuple[int, ...] = ()
     zmq_cpu: tuple[int, ...] = ()
     nice: int | None = None
     priority: int | None = None
+    memory_soft: int = 0
+    memory_hard: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

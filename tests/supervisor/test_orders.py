@@ -36,13 +36,15 @@ def slot(pid=7, incarnation=3):
 def pending(monkeypatch, tmp_path):
     """Return a function: which names an order still waits for, given the fleet's rows."""
 
-    def pending(verb, before, *rows):
+    def pending(verb, before, *rows, whole=True):
         def gather(_directory):
             if rows == ("ended",):
                 raise NoSuchFleet("f", ())
             return Status({"connections": list(rows)}, all_up=False)
 
         monkeypatch.setattr(orders, "gather", gather)
+        monkeypatch.setattr(orders, "is_supervised", lambda _directory: rows != ("ended",))
+        monkeypatch.setattr(orders, "_is_whole", lambda _directory: whole)
         return orders._pending(verb, tmp_path, {"a": before})
 
     return pending
@@ -70,11 +72,13 @@ def test_a_fleet_that_ended_did_what_it_was_told(pending):
     assert pending("shutdown", slot(), row()) != []
 
 
-def test_a_connection_that_left_the_fleet_is_stopped_and_not_up(pending):
+def test_a_connection_that_left_the_fleet_is_stopped_and_nobody_waits_for_its_start(pending):
     assert pending("stop", slot(), row(name="other")) == []
     assert pending("kill", slot(), row(name="other")) == []
-    assert pending("start", slot(), row(name="other")) == ["a"]
-    assert pending("restart", slot(), row(name="other")) == ["a"]
+    for verb in ("start", "restart"):
+        with pytest.raises(orders.Left, match=r"a$"):
+            pending(verb, slot(), row(name="other"))
+        assert pending(verb, slot(), row(name="other"), whole=False) == ["a"]
 
 
 @pytest.fixture(scope="module")

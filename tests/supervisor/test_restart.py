@@ -15,6 +15,7 @@ from supervisor.restart_facts import (
     Exited,
     Hung,
     KillWanted,
+    MemoryHigh,
     Ready,
     RestartWanted,
     Signal,
@@ -337,7 +338,10 @@ def test_whatever_happens_there_is_at_most_one_process_and_the_last_intent_is_re
     worker, processes, pending, now_ns = life(), 0, 0, 0
     for elapsed_ns, fact in steps:
         now_ns += elapsed_ns
-        if isinstance(fact, Exited | Stamped | Ready | Up | Down | Hung) and not processes:
+        if (
+            isinstance(fact, Exited | Stamped | Ready | Up | Down | Hung | MemoryHigh)
+            and not processes
+        ):
             continue  # facts of a process that is not there
         if isinstance(fact, SpawnFailed) and not pending:
             continue
@@ -398,3 +402,49 @@ def test_every_step_of_the_table_is_taken_by_some_history():
             if worker.state is not before:
                 seen.add((before, worker.state))
     assert seen == {(a, b) for a, followers in TRANSITIONS.items() for b in followers}
+
+
+def test_a_worker_with_too_much_memory_is_replaced_and_that_is_no_crash():
+    worker = running(crash_loop=CrashLoopSpec(deaths=1))
+    worker.handle(0, Up())
+    actions = worker.handle(11 * SECOND_NS, MemoryHigh())
+    assert shape(actions) == [Signal("SIGTERM"), Signal("SIGCONT")]
+    assert worker.handle(11 * SECOND_NS, MemoryHigh()) == ()
+    actions = worker.handle(12 * SECOND_NS, Exited(0, None, MIDDLE))
+    assert shape(actions) == ["exit", "restart", Spawn()]
+    assert worker.last_exit.cause == "memory"
+    assert (worker.restarts, worker.crash_loop) == (0, False)
+
+
+def test_a_worker_that_had_too_much_memory_at_once_waits_like_any_other():
+    worker = running()
+    worker.handle(0, MemoryHigh())
+    assert shape(worker.handle(1, Exited(0, None, MIDDLE))) == ["exit", "backoff"]
+
+
+def test_what_does_not_end_for_its_memory_is_killed_and_still_no_crash():
+    worker = running(crash_loop=CrashLoopSpec(deaths=1))
+    worker.handle(0, MemoryHigh())
+    assert Signal("SIGKILL") in worker.handle(5 * SECOND_NS, Tick())
+    worker.handle(5 * SECOND_NS, Exited(None, "SIGKILL", MIDDLE))
+    assert not worker.crash_loop
+    assert worker.wanted
+
+
+def test_a_stop_wins_over_a_replacement_for_memory():
+    worker = running()
+    worker.handle(0, MemoryHigh())
+    worker.handle(1, StopWanted())
+    worker.handle(2, Exited(0, None, MIDDLE))
+    assert worker.state is State.STOPPED
+
+
+def test_the_last_deaths_are_kept_with_their_causes():
+    worker = running(stable_after_ns=0)
+    for second in range(6):
+        worker.handle(second * SECOND_NS, Exited(second, None, MIDDLE))
+        worker.handle(worker.deadline_ns, Tick())
+        worker.handle(second * SECOND_NS, Ready())
+    assert [death.code for death in worker.exits] == [2, 3, 4, 5]
+    assert worker.exits[-1].at_ns == 5 * SECOND_NS
+    assert worker.exits[-1].cause == "crash"

@@ -33,6 +33,16 @@ class Heard:
         self.kinds.append(announcement.kind)
 
 
+class Line:
+    """A line of the table that nobody reads."""
+
+    def __call__(self, slot):
+        """Store nothing."""
+
+    def heard(self, seq):
+        """Store nothing."""
+
+
 class Worker:
     """The writer's side of a connection's memory, and a process to go with it."""
 
@@ -74,7 +84,7 @@ class Scene:
 
 @contextlib.contextmanager
 def running(directory, *names):
-    scene, slots = Scene(directory), {}
+    scene = Scene(directory)
     keepers, workers = scene.keepers, scene.workers
     household = Household(
         fleet="t",
@@ -89,7 +99,7 @@ def running(directory, *names):
     try:
         for name in names:
             spec = ConnectionSpec(name=name, url="ws://127.0.0.1:1/")
-            keepers[name] = Keeper(spec, household, lambda slot: slots.update({slot.name: slot}))
+            keepers[name] = Keeper(spec, household, Line())
             keepers[name].handle(StartWanted())
             workers[name] = worker = Worker(directory, name)
             keepers[name].spawned(worker.process.pid, os.pidfd_open(worker.process.pid))

@@ -7,6 +7,7 @@ from supervisor.restart_facts import (
     Exited,
     Hung,
     KillWanted,
+    MemoryHigh,
     Ready,
     RestartWanted,
     SpawnFailed,
@@ -20,7 +21,7 @@ from worker.spec import SECOND_NS
 
 FACTS = st.one_of(
     st.sampled_from([StartWanted(), StopWanted(), RestartWanted(), KillWanted("SIGKILL")]),
-    st.sampled_from([Stamped(), Ready(), Up(), Down(), Hung(6 * SECOND_NS), Tick()]),
+    st.sampled_from([Stamped(), Ready(), Up(), Down(), Hung(6 * SECOND_NS), MemoryHigh(), Tick()]),
     st.builds(
         Exited,
         st.sampled_from([0, 1, 69, 70, 75, 77, 78]),
