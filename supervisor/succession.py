@@ -67,11 +67,13 @@ class Succession:
             now_ns: CLOCK_MONOTONIC.
 
         """
-        adopted = len(self._living.keys() & keepers.keys())
+        ours = {living.pid for name, living in self._living.items() if name in keepers}
+        # Before the first fork: a worker that holds its segment already, and whose birth has not
+        # been reported yet, would be taken for somebody else's.
+        self._dismiss_others(ours, now_ns)
         for name, keeper in keepers.items():
             guarded(name, self._go_on, keeper, self._living.pop(name, None))
-        self._dismiss_others({keeper.pid for keeper in keepers.values()}, now_ns)
-        return adopted
+        return len(ours)
 
     def _go_on(self, keeper: Keeper, living: Living | None) -> None:
         former = self._estate.former.get(keeper.spec.name)
