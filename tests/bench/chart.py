@@ -22,7 +22,7 @@ BARS = (
     names.RESTART,
     names.FLEET,
 )
-LINES = (names.BY_SIZE, names.BY_SUBSCRIBERS, names.BY_CONNECTIONS)
+LINES = (names.BY_SIZE, names.BY_SUBSCRIBERS, names.BY_CONNECTIONS, names.MANY)
 WIDTH, HEIGHT, ACROSS = 7, 3.2, 3
 OURS_COLOUR, OTHER_COLOUR = "#1f6fb4", "#b0b4ba"
 

@@ -3,6 +3,7 @@
 from bench import names
 from bench.figures import Figures, Goal
 
+MANY_CONNECTIONS = "300"
 HOT_LOADS = ("singles, 10,000/s", "bursts of 20, 10,000/s", "bursts of 100, 50,000/s")
 
 
@@ -72,11 +73,24 @@ def _rest(figures: Figures) -> list[tuple[str, Goal]]:
         (names.ADOPTION, "50 workers", "start of a supervisor to 50 workers adopted", 300, "ms"),
         (names.ADOPTION_LOST, "10,000/s", "lost over SIGKILLs of the supervisor", 0, "messages"),
         (names.MEMORY_COST, names.SAMPLE, names.SAMPLE, 400, "ns"),
+        (
+            names.CYCLES,
+            names.CYCLES_MEMORY,
+            "memory gained by cycles of kill and restart",
+            1,
+            "MiB",
+        ),
+        (names.CYCLES, names.CYCLES_DESCRIPTORS, "descriptors gained by them", 0, ""),
+        (names.CYCLES, names.CYCLES_FILES, "files in shared memory gained by them", 0, ""),
+        (names.CYCLES, names.CYCLES_BYTES, "shared memory gained by them", 0, "MiB"),
     )
     found = [
         (table, Goal(what, figures.median(table, column, names.OURS), limit, unit))
         for table, column, what, limit, unit in rows
     ]
+    many = figures.median(names.MANY, MANY_CONNECTIONS, names.MANY_WORST)
+    what = f"error of the mean ping period, worst of {MANY_CONNECTIONS} connections"
+    found.append((names.MANY, Goal(what, many, 0.1, "%")))
     bare = figures.median(names.MATCHER, names.NO_HEARTBEAT, names.OURS)
     armed = figures.median(names.MATCHER, names.ARMED, names.OURS)
     ratio = armed / bare if armed and bare else None

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import resource
 import socket
 import struct
 import threading
@@ -89,7 +90,9 @@ def serve_one(connection):
 
 
 def serve():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         print(listener.getsockname()[1], flush=True)
         while True:
             connection, _ = listener.accept()

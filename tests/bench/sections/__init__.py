@@ -2,6 +2,8 @@
 
 from bench.sections import (
     adoption,
+    connections,
+    cycles,
     fleet,
     growth,
     heartbeat,
@@ -23,4 +25,6 @@ SECTIONS = {
     "adoption": adoption.run,
     "fleet": fleet.run,
     "growth": growth.run,
+    "connections": connections.run,
+    "cycles": cycles.run,
 }
