@@ -22,7 +22,7 @@ class Exchange:
     def command(self, name, **query):
         """Give a command; return its JSON document."""
         target = f"http://127.0.0.1:{self.port}/-/{name}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(target, timeout=5) as response:
+        with urllib.request.urlopen(target, timeout=60) as response:
             return json.loads(response.read())
 
     def fault(self, kind, **query):

@@ -94,12 +94,14 @@ def test_after_sigkill_of_everything_the_next_start_goes_on_and_its_end_leaves_n
 def test_workers_end_after_their_supervisor_if_they_shall_and_the_next_go_on(tmp_path, exchange):
     with running_fleet(tmp_path, 'orphans = "exit"\n' + binance(exchange, "a")) as fleet:
         old = fleet.wait_up()["a"]
-        fleet.process.kill()
-        fleet.process.wait()
-        assert fleet.status()["supervisor"]["alive"] is False
-        assert fleet.command("status", "--check", check=False).returncode == 3
+        # Before the death: the orphan has five seconds, which a busy machine needs for a command.
         with listening([old["endpoint"]], [b"data.a\0"]) as listener:
-            wait_for(listener.data, "data of the orphan")
+            fleet.process.kill()
+            fleet.process.wait()
+            heard = len(listener.data())
+            assert fleet.status()["supervisor"]["alive"] is False
+            wait_for(lambda: len(listener.data()) > heard, "data of the orphan")
+            assert fleet.command("status", "--check", check=False).returncode == 3
             wait_for(lambda: fleet.pids() == [], "its five seconds are over")
             fleet.start()
             row = fleet.wait_up("a")["a"]

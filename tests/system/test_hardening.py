@@ -127,8 +127,9 @@ def test_a_stopped_fork_helper_does_not_hold_up_the_end(tmp_path, exchange):
         assert_nothing_left(fleet)
 
 
-def test_a_second_ctrl_c_ends_within_two_seconds_whatever_is_stopped(tmp_path, exchange):
-    with running_fleet(tmp_path, binance(exchange, "a", "b", "c")) as fleet:
+def test_a_second_ctrl_c_ends_at_once_whatever_is_stopped(tmp_path, exchange):
+    patient = 'stop_timeout = "60s"\n'
+    with running_fleet(tmp_path, binance(exchange, "a", "b", "c", extra=patient)) as fleet:
         rows = fleet.wait_up()
         os.kill(zygote_of(fleet), signal.SIGSTOP)
         os.kill(rows["a"]["pid"], signal.SIGKILL)  # its replacement is never answered
@@ -136,7 +137,7 @@ def test_a_second_ctrl_c_ends_within_two_seconds_whatever_is_stopped(tmp_path, e
         fleet.process.send_signal(signal.SIGINT)
         time.sleep(0.3)
         fleet.process.send_signal(signal.SIGINT)
-        assert fleet.process.wait(2.5) == 130
+        assert fleet.process.wait(20) == 130, "half a second, and a busy machine"
         assert_nothing_left(fleet)
 
 
