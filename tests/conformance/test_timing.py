@@ -51,11 +51,12 @@ def test_l2_death_is_declared_within_50_ms_of_ping_plus_timeout(loop):
             await diary.until("timeout", 9)
             await until(lambda: len(expired_ns) >= 9)
             rows = zip(diary.of("ping"), diary.of("timeout"), expired_ns, strict=False)
-            return [(ping.monotonic_ns, dead.monotonic_ns, due) for ping, dead, due in rows][:9]
+            rows = [(ping.monotonic_ns, dead.monotonic_ns, due) for ping, dead, due in rows][:9]
+            return rows, [dead.waited for dead in diary.of("timeout")]
 
-    rows = run(act(), loop=loop)
-    # The event's stamp and the ping's are not the machine's own.
-    assert min(dead - ping for ping, dead, _ in rows) / 1e9 >= 0.0985
+    rows, waited = run(act(), loop=loop)
+    # Never sooner, from the moment of sending; the event "ping" is told some turns later.
+    assert min(waited) >= 0.1
     # The third best, since a busy machine may hold back many of them; and where it holds back
     # every timer of this loop, beside one of the same moment. Whoever is late by rule always is.
     late_ns = [dead - max(due, ping + 100_000_000) for ping, dead, due in rows]
