@@ -144,8 +144,8 @@ class RegistryTable(Target):
     def _create(self, names):
         registry = Registry.create(self._dir, "t", Path("/nowhere"), names)
         death = Announcement(kind=EventKind.EXIT, cause=Cause.CRASH, detail={"code": 1})
-        for index, name in enumerate(names):
-            registry.slot_writer(index)(
+        for name in names:
+            registry.slot_writer(name)(
                 Slot(
                     name=name,
                     exchange="",
