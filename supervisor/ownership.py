@@ -2,7 +2,7 @@
 
 A registry or segment shows its magic. A socket is ours to replace if it has the name of one of
 ours and nobody answers there, or a process of this fleet's earlier life does. A stack file is what
-faulthandler wrote, or empty.
+faulthandler and ``supervisor/stacks.py`` wrote, or empty.
 """
 
 import errno
@@ -13,10 +13,17 @@ import struct
 from collections.abc import Collection
 from pathlib import Path
 
+from supervisor import stacks
 from supervisor.errors import RuntimeDirectoryRefused
 
 MOVE = "move it away or set fleet.runtime_dir"
-FAULTHANDLER_SAYS = (b"Fatal Python error", b"Current thread", b"Thread 0x", b"Timeout (")
+STACKS_BEGIN = (
+    stacks.HEAD.encode(),
+    b"Fatal Python error",
+    b"Current thread",
+    b"Thread 0x",
+    b"Timeout (",
+)
 NOBODY = {errno.ECONNREFUSED, errno.ENOENT}
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of unix(7)
 
@@ -106,7 +113,7 @@ def is_stack(path: Path) -> bool:
         return True
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return os.pread(descriptor, 64, 0).lstrip(b"\n").startswith(FAULTHANDLER_SAYS)
+        return os.pread(descriptor, 64, 0).lstrip(b"\n").startswith(STACKS_BEGIN)
     finally:
         os.close(descriptor)
 

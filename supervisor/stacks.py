@@ -46,7 +46,7 @@ def _announce(path: Path, whose: str) -> None:
         if size > BOUND_BYTES:
             kept = os.pread(descriptor, KEPT_BYTES, size - KEPT_BYTES)
             os.ftruncate(descriptor, 0)  # the worker appends, so it goes on behind what is kept
-            os.write(descriptor, kept)
+            os.write(descriptor, f"{HEAD}what was before is dropped\n".encode() + kept)
         os.write(descriptor, f"\n{HEAD}{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {whose}\n".encode())
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from supervisor.ownership import is_stack
 from supervisor.stacks import BOUND_BYTES, KEPT_BYTES, Stacks, announce, last
 
 
@@ -46,6 +47,7 @@ def test_the_file_stays_bounded_under_a_writer_that_has_it_open(path):
             announce(path, incarnation=number, pid=1)
             worker.write(b"x" * 30_000 + b"\n")
             assert path.stat().st_size < BOUND_BYTES + 30_200
+            assert is_stack(path), "the next run takes it for what it is"
     assert last(path).head.endswith("incarnation 19 pid 1")
     assert path.stat().st_size > KEPT_BYTES
 
