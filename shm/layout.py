@@ -69,7 +69,7 @@ class Word(IntEnum):
     SERVING_NS = 16  # when the endpoint was bound and the loop ran
     SESSION_STATE = 17  # number of worker.session.State
     SESSION_SINCE_NS = 18
-    SESSION = 19  # number of the session, from 1
+    SESSION = 19  # number of the session with which the stream began anew last, from 1
     UP_SINCE_NS = 20  # 0 while not up
 
     LAST_MESSAGE_NS = 24  # data
@@ -84,6 +84,17 @@ class Word(IntEnum):
 
     EVENT_INTENT = 40
     EVENT_PUBLISH = 41
+
+    # With two sessions kept up; a lag is the mean of what came second, and of the last 64 or so.
+    LEG_1_STATE = 48
+    LEG_1_SESSION = 49
+    LEG_1_UP_SINCE_NS = 50
+    LEG_1_LAG_NS = 51
+
+    LEG_2_STATE = 56
+    LEG_2_SESSION = 57
+    LEG_2_UP_SINCE_NS = 58
+    LEG_2_LAG_NS = 59
 
 
 class Counter(IntEnum):
@@ -112,6 +123,13 @@ class Counter(IntEnum):
     FRAMES_SKIPPED = 20
     QUEUES_FULL = 21
     SUBSCRIBERS_CUT = 22
+    ROTATIONS = 23
+    NOTICES = 24
+    OVERLAP_DUPLICATES = 25
+    OVERLAP_UNMATCHED = 26
+    OVERLAP_OVERFLOWS = 27
+    LEG_1_WINS = 28
+    LEG_2_WINS = 29
 
 
 # Unit and meaning of each counter; written into the segment, so that a reader of another version
@@ -146,6 +164,13 @@ COUNTER_HELP: dict[Counter, tuple[str, str]] = {
     Counter.FRAMES_SKIPPED: ("frames", "frames too long for the journal: sent, not kept"),
     Counter.QUEUES_FULL: ("times", "a subscriber's queue was full: it lost messages"),
     Counter.SUBSCRIBERS_CUT: ("connections", "cut: publish.sndbytes waited for a subscriber"),
+    Counter.ROTATIONS: ("sessions", "replaced by a fresh one as planned, ordered or announced"),
+    Counter.NOTICES: ("messages", "by which the exchange announced the end of a session"),
+    Counter.OVERLAP_DUPLICATES: ("messages", "left out: another session had brought them"),
+    Counter.OVERLAP_UNMATCHED: ("messages", "published, brought by one of two sessions only"),
+    Counter.OVERLAP_OVERFLOWS: ("times", "memory full: messages may be published twice"),
+    Counter.LEG_1_WINS: ("messages", "that leg 1 brought first, and leg 2 as well"),
+    Counter.LEG_2_WINS: ("messages", "that leg 2 brought first, and leg 1 as well"),
 }
 
 

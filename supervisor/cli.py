@@ -203,6 +203,12 @@ def restart(
 
 
 @verb
+def rotate(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
+    """Replace the sessions of connections by fresh ones, made before the old ones are closed."""
+    return orders.give("rotate", names, fleet=fleet, wait_s=wait)
+
+
+@verb
 def kill(
     names: SomeNames,
     signal_name: Annotated[str, typer.Option("--signal", help="SIGSTOP, STOP or 19.")] = "SIGKILL",
@@ -240,6 +246,13 @@ def shutdown(
     return orders.give("shutdown", [], fleet=fleet, wait_s=wait, keep=keep)
 
 
+def age_option(name: str, text: str) -> Any:
+    """Return an option of the simulator that is a number of seconds."""
+    return typer.Option(
+        name, metavar="SECONDS", min=0, max=ANSWER_DELAY_MAX_S, callback=a_number, help=text
+    )
+
+
 @verb
 def simulate(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = DEFAULTS.host,
@@ -270,10 +283,24 @@ def simulate(
             help="Added to every answer.",
         ),
     ] = DEFAULTS.answer_delay_s,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="One market for all sessions of an exchange.")
+    ] = DEFAULTS.shared,
+    max_age: Annotated[float, age_option("--max-age", "Close sessions of that age; 0: never.")] = 0,
+    notice: Annotated[float, age_option("--notice", "Say so that long before; 0: not.")] = 0,
 ) -> int:
     """Be an exchange: Binance, Bybit, OKX, Kraken and HTX, with faults on command."""
     return exchange_process.simulate(
-        SimulatorSpec(host=host, port=port, rate=rate, seed=seed, answer_delay_s=answer_delay)
+        SimulatorSpec(
+            host=host,
+            port=port,
+            rate=rate,
+            seed=seed,
+            answer_delay_s=answer_delay,
+            shared=shared,
+            max_age_s=max_age,
+            notice_s=notice,
+        )
     )
 
 

@@ -50,6 +50,9 @@ class Commands:
         unknown = [name for name in order.names if name not in keepers]
         if unknown:
             return Reply(f"no connection {', '.join(unknown)}")
+        if order.verb == "rotate":
+            idle = [name for name in order.names if not keepers[name].rotate()]
+            return Reply(lines=tuple(f"{name}: no session, nothing to rotate" for name in idle))
         if order.verb == "kill" and order.signal not in signal.Signals.__members__:
             return Reply(f"no signal {order.signal!r}")
         events: dict[str, Event] = {

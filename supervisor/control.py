@@ -25,7 +25,7 @@ DONTWAIT, POLLIN = int(zmq.DONTWAIT), int(zmq.POLLIN)
 REQUEST_BYTES_MAX = 1024 * 1024
 BUDGET = 64
 
-Verb = Literal["start", "stop", "restart", "kill", "reload", "shutdown"]
+Verb = Literal["start", "stop", "restart", "rotate", "kill", "reload", "shutdown"]
 
 
 class Order(msgspec.Struct, frozen=True):

@@ -61,6 +61,10 @@ class Exchange:
         """Return what is sent while there is no data."""
         raise NotImplementedError
 
+    def notice(self, now_ms: int) -> list[Message]:
+        """Return what is said before a session is closed for its age; mostly nothing."""
+        return []
+
     def data(self, market: Market, number: int, now_ms: int) -> Message:
         """Return data message ``number`` of a session."""
         raise NotImplementedError
@@ -86,6 +90,9 @@ class Binance(Exchange):
         if request.get("method") != "SUBSCRIBE":
             return None
         return [Message(encode({"result": None, "id": request.get("id")}))]
+
+    def notice(self, now_ms: int) -> list[Message]:
+        return [Message(encode({"e": "serverShutdown", "E": now_ms}))]
 
     def data(self, market: Market, number: int, now_ms: int) -> Message:
         price, size, maker = market.trade()
@@ -186,6 +193,11 @@ class Okx(Exchange):
             Message(encode({"event": "subscribe", "arg": argument, "connId": "sim"}))
             for argument in arguments
         ]
+
+    def notice(self, now_ms: int) -> list[Message]:
+        text = "The connection will soon be closed for a service upgrade. Please reconnect."
+        notice = {"event": "notice", "code": "64008", "msg": text, "connId": "sim"}
+        return [Message(encode(notice))]
 
     def pong(self, text: str) -> Message | None:
         return Message(b"pong") if text == "ping" else None

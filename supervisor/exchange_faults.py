@@ -25,7 +25,9 @@ class FaultKind(StrEnum):
     HALF_OPEN = "half_open"  # the socket stays, nothing is read or written
     REFUSE = "refuse"  # handshakes end with HTTP ``status``, ``retry_after`` if given
     FREEZE = "freeze"  # handshakes are never answered
+    LAG = "lag"  # data comes ``delay`` seconds late (with a shared market)
     FRAGMENTS = "fragments"  # messages in two frames with a PING between
+    NOTICE = "notice"  # the exchange announces that it will close the session
     RESET = "reset"  # RST
     CLOSE = "close"  # close frame with ``code`` and ``reason``
     GARBAGE = "garbage"  # bytes that are no frame
@@ -48,15 +50,17 @@ LASTING = frozenset(
         FaultKind.HALF_OPEN,
         FaultKind.REFUSE,
         FaultKind.FREEZE,
+        FaultKind.LAG,
         FaultKind.FRAGMENTS,
     }
 )
 KINDS = [kind.value for kind in FaultKind]
-SELECTORS = ("kind", "path", "tag", "seconds")
+SELECTORS = ("kind", "path", "tag", "session", "seconds")
 DAY_S = 86_400
 # Bounds of the numbers of a command: what is beyond them breaks the simulator, not its client.
 NUMBERS = {
     "seconds": (0, 366 * DAY_S),
+    "session": (1, 1 << 53),
     "delay": (0, DAY_S),
     "status": (100, 599),
     "code": (1000, 4999),
@@ -66,13 +70,16 @@ NUMBERS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: for a path, for a tag, or for everybody; for ever if ``until`` is infinite."""
+    """
+    One fault: for a path, a tag, a session, or for everybody; for ever if ``until`` is infinite.
+    """
 
     kind: FaultKind
     path: str = ""
     tag: str = ""
     until: float = float("inf")  # time.monotonic seconds
     options: dict[str, str] = field(default_factory=dict)
+    session: int = 0  # 0: all
 
     @classmethod
     def parse(cls, query: dict[str, str]) -> "Fault":
@@ -95,12 +102,18 @@ class Fault:
             until = time.monotonic() + float(query["seconds"])
         options = {key: value for key, value in query.items() if key not in SELECTORS}
         return cls(
-            FaultKind(query["kind"]), query.get("path", ""), query.get("tag", ""), until, options
+            FaultKind(query["kind"]),
+            query.get("path", ""),
+            query.get("tag", ""),
+            until,
+            options,
+            int(float(query.get("session", "0"))),
         )
 
-    def concerns(self, path: str, tag: str) -> bool:
-        """Return whether a session of this path and tag suffers it."""
-        return self.path in ("", path) and self.tag in ("", tag)
+    def concerns(self, path: str, tag: str, session: int) -> bool:
+        """Return whether a session of this path, tag and number suffers it."""
+        is_named = self.session in (0, session)
+        return is_named and self.path in ("", path) and self.tag in ("", tag)
 
     def number(self, name: str, default: float) -> float:
         """Return a numeric option."""
@@ -108,7 +121,13 @@ class Fault:
 
     def describe(self) -> dict[str, object]:
         """Return its line of ``/-/faults``."""
-        return {"kind": self.kind, "path": self.path, "tag": self.tag, "options": self.options}
+        return {
+            "kind": self.kind,
+            "path": self.path,
+            "tag": self.tag,
+            "session": self.session,
+            "options": self.options,
+        }
 
 
 class FaultBoard:
@@ -134,10 +153,10 @@ class FaultBoard:
         self._faults = [fault for fault in self._faults if fault.until > now]
         return self._faults
 
-    def find(self, kind: FaultKind, path: str, tag: str) -> Fault | None:
+    def find(self, kind: FaultKind, path: str, tag: str, session: int) -> Fault | None:
         """Return the latest of a kind that concerns a session, or ``None``."""
         for fault in reversed(self.active()):
-            if fault.kind is kind and fault.concerns(path, tag):
+            if fault.kind is kind and fault.concerns(path, tag, session):
                 return fault
         return None
 

@@ -141,4 +141,6 @@ def simulate(spec: SimulatorSpec) -> int:
 def _command(spec: SimulatorSpec) -> list[str]:
     command = [sys.executable, "-P", "-m", "supervisor.simulator"]
     command += ["--host", spec.host, "--port", str(spec.port), "--rate", str(spec.rate)]
-    return [*command, "--seed", str(spec.seed), "--answer-delay", str(spec.answer_delay_s)]
+    command += ["--seed", str(spec.seed), "--answer-delay", str(spec.answer_delay_s)]
+    command += ["--max-age", str(spec.max_age_s), "--notice", str(spec.notice_s)]
+    return [*command, "--shared"] if spec.shared else command

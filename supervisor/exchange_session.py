@@ -20,10 +20,12 @@ from websockets.server import ServerProtocol
 from supervisor.exchange_dialects import EXCHANGES, Exchange, Message
 from supervisor.exchange_faults import Fault, FaultBoard, FaultKind, reset, spoil
 from supervisor.exchange_feed import TICK_S, Feed, Market
+from supervisor.exchange_shared import SharedFeed
 from supervisor.exchange_spec import SimulatorSpec
 
 COMMANDS = "/-/"
 HALF_OPEN_CHECK_S = 0.1
+GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 
 
 class Server(Protocol):
@@ -42,6 +44,9 @@ class Server(Protocol):
 
     def leave(self, session: "Session") -> None:
         """Forget a session whose socket is gone."""
+
+    def market(self, session: "Session") -> SharedFeed:
+        """Return the market that the sessions of an exchange share."""
 
     def command(self, target: str) -> tuple[int, Any]:
         """Carry out an HTTP command; return status and document."""
@@ -81,6 +86,8 @@ class Session(asyncio.Protocol):
         self._market = Market(server.spec.seed)
         self._is_paused = False
         self._feed = Feed(server.spec.rate)
+        self._shared: SharedFeed | None = None
+        self._given = 0  # messages of a shared market
         self._unanswered_ms: list[int] = []
         self._unanswered_frames = 0
         self.path, self.tag = "", ""
@@ -95,7 +102,7 @@ class Session(asyncio.Protocol):
             "path": self.path,
             "tag": self.tag,
             "open_s": time.monotonic() - self._opened,
-            "sent": self._feed.sent,
+            "sent": self._feed.sent + self._given,
             "received": self.received,
             "pings": self.pings,
             "skipped": self._feed.skipped,
@@ -110,6 +117,8 @@ class Session(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone (asyncio.Protocol)."""
         self._server.leave(self)
+        if self._shared is not None:
+            self._shared.remove(self)
         self._transport = None
         for timer in self._timers:
             timer.cancel()
@@ -204,6 +213,11 @@ class Session(asyncio.Protocol):
         ):
             if interval_s:
                 self._later(interval_s, beat, interval_s)
+        spec = self._server.spec
+        if spec.max_age_s:
+            self._later(spec.max_age_s, self._grow_old)
+            if spec.notice_s:
+                self._later(max(0.0, spec.max_age_s - spec.notice_s), self._notice)
 
     # What the client says --------------------------------------------------------------------
 
@@ -227,9 +241,16 @@ class Session(asyncio.Protocol):
         if acknowledgements is not None:
             for message in acknowledgements:
                 self._send(message)
-            if not self._feed.has_begun:
-                self._feed.begin(time.monotonic())
-                self._later(TICK_S, self._flow)
+            self._begin_data()
+
+    def _begin_data(self) -> None:
+        if self._server.spec.shared:
+            if self._shared is None:
+                self._shared = self._server.market(self)
+                self._shared.add(self)
+        elif not self._feed.has_begun:
+            self._feed.begin(time.monotonic())
+            self._later(TICK_S, self._flow)
 
     def _answer_pings(self) -> None:
         pongs, self._engine.pongs = self._engine.pongs, []
@@ -274,6 +295,28 @@ class Session(asyncio.Protocol):
         else:
             send(message.payload)
 
+    def give(self, message: Message) -> None:
+        """Send a data message of the shared market (exchange_shared.Receiver)."""
+        if self._is_paused or self._suffers(FaultKind.MUTE_DATA):
+            return
+        lag = self._fault(FaultKind.LAG) if self._server.faults else None
+        self._given += 1
+        if lag is not None:
+            self._later(lag.number("delay", 0.05), self._send, message)
+        else:
+            self._send(message)
+            self._flush()
+
+    def _grow_old(self) -> None:
+        if self._engine.state is State.OPEN:
+            self._engine.send_close(GOING_AWAY, "too old")
+
+    def _notice(self) -> None:
+        if self._exchange is not None:
+            for message in self._exchange.notice(time.time_ns() // 1_000_000):
+                self._send(message)
+            self._flush()
+
     def _flow(self) -> None:
         """Send the data that is due."""
         feed, now_s = self._feed, time.monotonic()
@@ -317,7 +360,7 @@ class Session(asyncio.Protocol):
     # Faults ----------------------------------------------------------------------------------
 
     def _fault(self, kind: FaultKind) -> Fault | None:
-        return self._server.faults.find(kind, self.path, self.tag)
+        return self._server.faults.find(kind, self.path, self.tag, self.number)
 
     def _suffers(self, kind: FaultKind) -> bool:
         return bool(self._server.faults) and self._fault(kind) is not None
@@ -339,6 +382,8 @@ class Session(asyncio.Protocol):
             return
         if fault.kind is FaultKind.RESET:
             reset(transport)
+        elif fault.kind is FaultKind.NOTICE:
+            self._notice()
         elif fault.kind is FaultKind.CLOSE:
             with contextlib.suppress(ConnectionClosed, WebSocketException):
                 code = int(fault.number("code", 1001))

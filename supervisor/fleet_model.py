@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX
-from supervisor.fleet_units import UNITS_BYTES, Cpus, Duration, DurationOrZero, Size, SizeOrZero
+from supervisor.fleet_units import (
+    UNITS_BYTES,
+    Cpus,
+    Duration,
+    DurationOrZero,
+    Size,
+    SizeOrZero,
+    Window,
+)
 from worker.spec import Decode
 
 COUNT_MAX = 1_000_000
@@ -182,6 +190,26 @@ class ReconnectTable(Table):
     )
 
 
+class RotateTable(Table):
+    """When a session is replaced by a fresh one, which is made before the old one is closed."""
+
+    max_age: Duration | None = Field(None, description="No session gets older; default: any age.")
+    window: Window | None = Field(
+        None, description='Preferred part of the day, UTC: "02:00-04:00"; needs max_age.'
+    )
+    jitter: DurationOrZero = _key(0, description="Up to so much earlier, by chance.")
+    overlap: DurationOrZero = _key(
+        "1s", description="Both sessions bring data for so long; 0: only one is allowed at a time."
+    )
+
+
+class SecondLegTable(Table):
+    """What the second of two sessions does otherwise."""
+
+    url: str | None = Field(None, description="Another address or host; default: the same.")
+    source_address: str | None = Field(None, description="Local IP address to connect from.")
+
+
 class CrashLoopTable(Table):
     """When dying often is called a crash loop."""
 
@@ -248,6 +276,9 @@ class LimitsTable(Table):
     max_control_bytes: Size = _key(
         512, description="Longest payload the dialect looks at.", le=CONTROL_MAX
     )
+    max_overlap: Size = _key(
+        "32MiB", description="Memory for finding the same message in two sessions."
+    )
 
 
 class TlsTable(Table):
@@ -293,6 +324,14 @@ class ConnectionKeys(Table):
     server_heartbeat: ServerHeartbeatTable | None = Field(
         None, description="Heartbeat message of the exchange."
     )
+    notice: list[Matcher] = Field(
+        [], description="Messages that announce the end of a session: it is rotated."
+    )
+    rotate: RotateTable = Field(RotateTable(), description="Replacing sessions by fresh ones.")
+    dedup: str | None = Field(
+        None, description="JMESPath: equal in two sessions' copies of a message; default: payload."
+    )
+    legs: Literal[1, 2] = Field(1, description="Sessions kept up at a time; the first one wins.")
     liveness: LivenessTable = Field(LivenessTable(), description="Silence of the exchange.")
     tls: TlsTable = Field(TlsTable(), description="TLS.")
     heartbeat: HeartbeatTable | Literal[False] = Field(
@@ -320,6 +359,7 @@ class ConnectionTable(ConnectionKeys):
     exchange: str | None = Field(None, description="A built-in profile.")
     subscribe: list[str] = Field([], description="Messages sent when the session is open.")
     topics: list[str] = Field([], description="Put into subscribe_template.")
+    leg2: SecondLegTable | None = Field(None, description="The second session, with legs = 2.")
 
 
 class FleetTable(Table):
@@ -344,6 +384,9 @@ class SimulatorTable(Table):
     )
     seed: int = Field(DEFAULTS.seed, ge=0, le=SEED_MAX, description="Of everything random in it.")
     answer_delay: DurationOrZero = _key(0, description="Added to every answer.")
+    shared: bool = Field(False, description="One market for all sessions of an exchange.")
+    max_age: DurationOrZero = _key(0, description="It closes sessions of that age; 0: never.")
+    notice: DurationOrZero = _key(0, description="It says so that long before; 0: not.")
 
 
 class Document(Table):

@@ -7,7 +7,8 @@ this machine only the CPUs are looked at.
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
 from shm.directory import BUDGET_DIRECTORY
 from shm.journal_layout import SIZE_MAX, SIZE_MIN
@@ -52,6 +53,7 @@ def relations(table: model.ConnectionTable) -> Found:
             yield ("heartbeat", key), message
         yield from _faults_beside_heartbeat(table, table.heartbeat)
     yield from _time_faults(table)
+    yield from _rotation_faults(table)
     if table.publish.sndbytes < SNDBYTES_MIN:
         yield (
             ("publish", "sndbytes"),
@@ -132,13 +134,7 @@ def _network_faults(table: model.ConnectionTable) -> Found:
             yield ("proxy",), fault
     address = table.socket.source_address
     if address is not None:
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            yield (
-                ("socket", "source_address"),
-                f"must be an IP address of this machine, got {shown(address)}",
-            )
+        yield from _address_faults(("socket", "source_address"), address)
     if table.tls.ca is not None and ("\0" in table.tls.ca or not table.tls.ca):
         yield ("tls", "ca"), NUL if table.tls.ca else "must name a file"
     if table.login is not None and not is_function(table.login):
@@ -183,7 +179,9 @@ def _matcher_faults(table: model.ConnectionTable) -> Found:
         (("ack", "match"), None if ack is None else ack.match),
         (("ack", "error"), None if ack is None else ack.error),
         (("publish", "key"), table.publish.key),
+        (("dedup",), table.dedup),
     ]
+    matchers += [(("notice", index), matcher) for index, matcher in enumerate(table.notice)]
     for path, matcher in matchers:
         if isinstance(matcher, str) and (message := fault_of(matcher)):
             yield path, message
@@ -245,6 +243,49 @@ def _faults_beside_heartbeat(table: model.ConnectionTable, beat: model.Heartbeat
                 ("outbound", "messages"),
                 f"must be {places + 1} or more beside this heartbeat, whose pings need {places}",
             )
+
+
+def _rotation_faults(table: model.ConnectionTable) -> Found:
+    rotate, leg = table.rotate, table.leg2
+    if rotate.max_age is None:
+        for key in ("window", "jitter"):
+            if getattr(rotate, key):
+                yield ("rotate", key), "needs rotate.max_age, which no session outlives"
+    elif rotate.jitter > rotate.max_age // 2:
+        yield ("rotate", "jitter"), "must not be above half of rotate.max_age"
+    if table.legs == 2 and not rotate.overlap:
+        yield ("legs",), "cannot be 2 where rotate.overlap = 0 says that one session is allowed"
+    if table.legs == 2 and (not table.reconnect.enabled or table.reconnect.max_attempts):
+        yield ("legs",), "can be 2 only if a leg is dialled again for ever: see reconnect"
+    if leg is None:
+        return
+    if table.legs == 1:
+        yield ("leg2",), "is of no use without legs = 2"
+    if leg.url is not None and (message := url_fault(leg.url)):
+        yield ("leg2", "url"), message
+    if leg.source_address is not None:
+        yield from _address_faults(("leg2", "source_address"), leg.source_address)
+
+
+def crowd_relations(
+    table: model.ConnectionTable, budgets: Mapping[str, model.BudgetTable]
+) -> Found:
+    """Yield what is wrong in a ``[[connection]]`` beside the budgets, by host."""
+    if table.legs == 1:
+        return
+    second = table.leg2.url if table.leg2 is not None else None
+    hosts = [urlsplit(url).hostname or "" for url in (table.url, second or table.url)]
+    for host in hosts[:1] if hosts[0] == hosts[1] else ():
+        budget = budgets.get(host)
+        if budget is not None and budget.concurrent == 1:
+            yield ("legs",), f'cannot be 2: budget."{host}".concurrent allows one session'
+
+
+def _address_faults(path: KeyPath, address: str) -> Found:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        yield path, f"must be an IP address of this machine, got {shown(address)}"
 
 
 def _time_faults(table: model.ConnectionTable) -> Found:

@@ -30,11 +30,14 @@ from worker.spec import (
     PublishSpec,
     ReconnectSpec,
     RestartSpec,
+    RotateSpec,
+    SecondLeg,
     Secret,
     ServerHeartbeat,
     ServerPing,
     SocketSpec,
     SubscribeSpec,
+    Window,
 )
 
 # ``false`` switches these off without forgetting what is written of them below.
@@ -118,6 +121,11 @@ def connection_spec(
             ServerPing(match=_match(rule.match), reply=rule.reply) for rule in table.server_ping
         ),
         server_heartbeat=_server_heartbeat(table.server_heartbeat),
+        notice=tuple(_match(matcher) for matcher in table.notice),
+        rotate=_rotate(table.rotate),
+        legs=table.legs,
+        leg2=_second_leg(table, budgets),
+        dedup=table.dedup,
         tls_ca=table.tls.ca,
         proxy=None if table.proxy is None else _maybe_secret(table.proxy),
         source_address=table.socket.source_address,
@@ -153,6 +161,7 @@ def connection_spec(
             max_message=table.limits.max_message,
             max_inflated=table.limits.max_inflated,
             max_control_bytes=table.limits.max_control_bytes,
+            max_overlap=table.limits.max_overlap,
         ),
         stop_timeout_ns=table.stop_timeout,
         start_timeout_ns=table.start_timeout,
@@ -200,6 +209,31 @@ def _server_heartbeat(table: model.ServerHeartbeatTable | None) -> ServerHeartbe
         return None
     return ServerHeartbeat(
         match=_match(table.match), max_gap_ns=table.max_gap, idle_only=table.idle_only
+    )
+
+
+def _rotate(table: model.RotateTable) -> RotateSpec:
+    return RotateSpec(
+        max_age_ns=table.max_age or 0,
+        window=None
+        if table.window is None
+        else Window(opens_ns=table.window[0], closes_ns=table.window[1]),
+        jitter_ns=table.jitter,
+        overlap_ns=table.overlap,
+    )
+
+
+def _second_leg(
+    table: model.ConnectionTable, budgets: dict[str, model.BudgetTable]
+) -> SecondLeg | None:
+    leg = table.leg2
+    if leg is None:
+        return None
+    url = leg.url or table.url
+    return SecondLeg(
+        url=url,
+        source_address=leg.source_address or table.socket.source_address,
+        budget=_budget(url, budgets),
     )
 
 

@@ -22,6 +22,8 @@ UNITS_NS = {
 UNITS_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6}
 DURATION_NS_MAX = 366 * UNITS_NS["d"]
 _NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
+_TIME = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+_WINDOW = re.compile(rf"\s*{_TIME}\s*-\s*{_TIME}(?:\s+UTC)?\s*")
 SHOWN_MAX = 80
 
 CPU_MAX = 8191  # CONFIG_NR_CPUS at its largest
@@ -68,6 +70,27 @@ def duration_or_zero_ns(value: object) -> int:
     if not isinstance(value, bool) and isinstance(value, int | float | str) and value in (0, "0"):
         return 0
     return duration_ns(value)
+
+
+def window_ns(value: object) -> tuple[int, int]:
+    """
+    Return opening and closing of a part of the day, nanoseconds from midnight UTC.
+
+    Raises:
+        ValueError: If it is none, such as "02:00-04:00", or not open at all.
+
+    """
+    found = _WINDOW.fullmatch(value) if isinstance(value, str) else None
+    if found is not None:
+        hours = [
+            int(hour) * UNITS_NS["h"] + int(minute) * UNITS_NS["m"]
+            for hour, minute in (found.group(1, 2), found.group(3, 4))
+        ]
+        if hours[0] != hours[1]:
+            return hours[0], hours[1]
+    raise ValueError(
+        f'expected a part of the day in UTC, such as "02:00-04:00", got {shown(value)}'
+    )
 
 
 def size_bytes(value: object) -> int:
@@ -120,6 +143,8 @@ Duration = Annotated[int, BeforeValidator(duration_ns), WithJsonSchema(_DURATION
 DurationOrZero = Annotated[
     int, BeforeValidator(duration_or_zero_ns), WithJsonSchema(_DURATION_SCHEMA)
 ]
+_WINDOW_SCHEMA = {"type": "string", "description": '"02:00-04:00", UTC'}
+Window = Annotated[tuple[int, int], BeforeValidator(window_ns), WithJsonSchema(_WINDOW_SCHEMA)]
 _SIZE_SCHEMA = {"type": ["integer", "string"], "description": 'bytes, or "8MiB"'}
 Size = Annotated[
     int,

@@ -21,6 +21,7 @@ from supervisor.fleet import Fleet
 from supervisor.fleet_relations import (
     KeyPath,
     budget_relations,
+    crowd_relations,
     fleet_relations,
     relations,
     simulator_relations,
@@ -199,6 +200,9 @@ class _Reading:
     def _check_relations(self, merged: dict[str, Any], runtime_dir: Path) -> None:
         """Check every table that has its shape, whatever the others are like."""
         seen: dict[str, int] = {}
+        budgets = merged.get("budget")
+        found = {host: _valid(model.BudgetTable, raw) for host, raw in _items_of(budgets)}
+        crowds = {host: budget for host, budget in found.items() if budget is not None}
         for index, raw in enumerate(_list_of(merged.get("connection"))):
             at: KeyPath = ("connection", index)
             table = _valid(model.ConnectionTable, raw)
@@ -210,10 +214,9 @@ class _Reading:
                 seen.setdefault(name, index)
             if table is not None:
                 self._check_path(at, runtime_dir, table.name)
-                for path, message in relations(table):
+                for path, message in (*relations(table), *crowd_relations(table, crowds)):
                     self._fault(at + path, message)
-        budgets = merged.get("budget")
-        for host in budgets if isinstance(budgets, dict) else ():
+        for host, _raw in _items_of(budgets):
             for _path, message in budget_relations(host):
                 self._fault(("budget", host), message)
         simulator = _valid(model.SimulatorTable, merged.get("simulator"))
@@ -239,6 +242,10 @@ def _profile_of(table: Any) -> dict[str, Any]:
 
 def _list_of(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _items_of(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
 
 
 def _valid(table: type[T], value: Any) -> T | None:
@@ -272,4 +279,7 @@ def _simulator(table: model.SimulatorTable | None) -> SimulatorSpec | None:
         rate=table.rate,
         seed=table.seed,
         answer_delay_s=table.answer_delay / 1e9,
+        shared=table.shared,
+        max_age_s=table.max_age / 1e9,
+        notice_s=table.notice / 1e9,
     )

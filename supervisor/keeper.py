@@ -220,6 +220,13 @@ class Keeper:
         else:  # one that is being forked has the old one, and a signal before it listens is death
             self._told_late = True
 
+    def rotate(self) -> bool:
+        """Have the worker replace its session by a fresh one; return whether there is a worker."""
+        if self.life.state is not State.RUNNING:  # before ``ready`` the signal would be its death
+            return False
+        self._process.send("SIGUSR2")
+        return True
+
     # Over the supervisor's death -------------------------------------------------------------
 
     def recall(self, former: Former) -> None:

@@ -83,6 +83,7 @@ def give(
             if not before[name].pid:
                 print(f"{name}: no process, nothing to kill", file=sys.stderr)
     patience_s = RELOAD_TIMEOUT_S if verb == "reload" else REPLY_TIMEOUT_S
+    given_s = time.monotonic()
     reply = send_order(control, order, patience_s)
     if reply is None:
         raise TimedOut(
@@ -97,7 +98,7 @@ def give(
     for line in reply.lines:
         print(line)
     if wait_s:
-        _wait(verb, shm_dir, {name: before[name] for name in names}, wait_s)
+        _wait(verb, shm_dir, {name: before[name] for name in names}, wait_s, given_s)
     return 0
 
 
@@ -116,15 +117,17 @@ def full_signal_name(wanted: str) -> str:
     raise NoSuchSignal(wanted)
 
 
-def _wait(verb: Verb, shm_dir: Path, before: dict[str, Slot], wait_s: float) -> None:
+def _wait(
+    verb: Verb, shm_dir: Path, before: dict[str, Slot], wait_s: float, given_s: float
+) -> None:
     deadline = time.monotonic() + wait_s
-    while pending := _pending(verb, shm_dir, before):
+    while pending := _pending(verb, shm_dir, before, given_s):
         if time.monotonic() >= deadline:
             raise TimedOut(f"not done within {wait_s:g} s: {verb} {' '.join(pending)}".rstrip())
         time.sleep(POLL_S)
 
 
-def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot]) -> list[str]:
+def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot], given_s: float = 0) -> list[str]:
     """Return the names for which the order has not come true; the fleet's for a shutdown."""
     try:
         rows = {row["name"]: row for row in gather(shm_dir).document["connections"]}
@@ -132,6 +135,8 @@ def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot]) -> list[str]:
         return []  # the fleet has ended, and everything ordered with it
     if verb == "shutdown":  # with --keep its table stays
         return [shm_dir.name] if is_supervised(shm_dir) else []
+    if verb == "rotate":
+        return [name for name in before if name in rows and not _is_fresh(rows[name], given_s)]
     come_true = COME_TRUE[verb]
     left = [name for name in before if name not in rows]
     if left and verb in ("start", "restart") and _is_whole(shm_dir):
@@ -148,6 +153,12 @@ def _is_whole(shm_dir: Path) -> bool:
     """Return whether every line of the table is written; while a fleet begins, not all are."""
     with opened(shm_dir) as registry:
         return registry.slot_count == len(slots_of(registry, shm_dir))
+
+
+def _is_fresh(row: dict[str, Any], given_s: float) -> bool:
+    """Return whether all sessions of a connection began after a moment of CLOCK_MONOTONIC."""
+    is_up = row["state"] == "up" and row["uptime_s"] is not None
+    return is_up and time.monotonic() - row["uptime_s"] >= given_s
 
 
 COME_TRUE: dict[Verb, Callable[[dict[str, Any], Slot], bool]] = {

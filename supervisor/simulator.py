@@ -18,6 +18,7 @@ import uvloop
 from supervisor.exchange_dialects import EXCHANGES
 from supervisor.exchange_faults import KINDS, Fault, FaultBoard
 from supervisor.exchange_session import COMMANDS, Session
+from supervisor.exchange_shared import SharedFeed
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
 from worker.linux import set_process_name
 
@@ -40,6 +41,7 @@ class Exchanges:
         self.faults = FaultBoard()
         self._sessions: dict[int, Session] = {}
         self._opened = 0
+        self._markets: dict[str, SharedFeed] = {}
 
     def enter(self, session: Session) -> int:
         """Take a session that is open; return its number, from 1."""
@@ -50,6 +52,12 @@ class Exchanges:
     def leave(self, session: Session) -> None:
         """Forget a session whose socket is gone, whether it was open or not."""
         self._sessions.pop(session.number, None)
+
+    def market(self, session: Session) -> SharedFeed:
+        """Return the market that the sessions of an exchange share."""
+        if session.path not in self._markets:
+            self._markets[session.path] = SharedFeed(EXCHANGES[session.path](), self.spec)
+        return self._markets[session.path]
 
     def command(self, target: str) -> tuple[int, Any]:
         """Carry out an HTTP command; return status and document."""
@@ -75,7 +83,7 @@ class Exchanges:
             return 400, {"error": str(error), "kinds": KINDS}
         if fault.path and fault.path not in EXCHANGES:
             return 404, {"error": f"no path {fault.path!r}", "paths": sorted(EXCHANGES)}
-        matching = [s for s in self._sessions.values() if fault.concerns(s.path, s.tag)]
+        matching = [s for s in self._sessions.values() if fault.concerns(s.path, s.tag, s.number)]
         if fault.kind.is_lasting:
             self.faults.add(fault)
             for session in matching:
@@ -142,6 +150,9 @@ def main() -> int:
     parser.add_argument("--rate", type=_number(RATE_MIN, RATE_MAX), default=DEFAULTS.rate)
     parser.add_argument("--seed", type=int, default=DEFAULTS.seed)
     parser.add_argument("--answer-delay", type=_number(0, ANSWER_DELAY_MAX_S), default=0.0)
+    parser.add_argument("--shared", action="store_true")
+    for option in ("--max-age", "--notice"):
+        parser.add_argument(option, type=_number(0, ANSWER_DELAY_MAX_S), default=0.0)
     parser.add_argument("--lifeline", type=int, default=None)
     arguments = parser.parse_args()
     set_process_name("fw-exchange")
@@ -151,6 +162,9 @@ def main() -> int:
         rate=arguments.rate,
         seed=arguments.seed,
         answer_delay_s=arguments.answer_delay,
+        shared=arguments.shared,
+        max_age_s=arguments.max_age,
+        notice_s=arguments.notice,
     )
     return uvloop.run(serve(spec, arguments.lifeline))
 

@@ -253,8 +253,40 @@ def _measured(reader: Reader | None, now_ns: int) -> dict[str, Any]:
         "late_pongs": count("late_pongs"),
         "timeouts": count("timeouts"),
         "reconnects": count("reconnects"),
+        "legs": _legs(words, counts, now_ns),
         "counters": counts,
     }
+
+
+def _legs(words: Any, counts: dict[str, int], now_ns: int) -> list[dict[str, Any]]:
+    """Return what is known of each of two sessions that are kept up, none if there is one."""
+    if not words[Word.LEG_1_SESSION]:
+        return []
+    return [
+        {
+            "state": SessionState(words[state]).name.lower(),
+            "session": words[session],
+            "uptime_s": _age_s(now_ns, words[since]),
+            "wins": counts.get(wins, 0),
+            "lag_ms": _ms(words[lag]),
+        }
+        for state, session, since, lag, wins in (
+            (
+                Word.LEG_1_STATE,
+                Word.LEG_1_SESSION,
+                Word.LEG_1_UP_SINCE_NS,
+                Word.LEG_1_LAG_NS,
+                "leg_1_wins",
+            ),
+            (
+                Word.LEG_2_STATE,
+                Word.LEG_2_SESSION,
+                Word.LEG_2_UP_SINCE_NS,
+                Word.LEG_2_LAG_NS,
+                "leg_2_wins",
+            ),
+        )
+    ]
 
 
 def _age_s(now_ns: int, then_ns: int) -> float | None:

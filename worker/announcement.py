@@ -44,6 +44,8 @@ class EventKind(IntEnum):
     SUPERVISOR_DOWN = 27
     STORM = 28
     MEMORY = 29
+    LEG_UP = 30
+    LEG_DOWN = 31
 
     @property
     def label(self) -> str:
@@ -81,6 +83,7 @@ class Cause(StrEnum):
     LOGIN_FAILED = "login_failed"
     PROXY = "proxy"
     SUBSCRIPTION_CHANGED = "subscription_changed"
+    ROTATED = "rotated"
     CLOSED = "closed"
     STOP = "stop"
     # a worker was ended, or ended: exit, kill, stop, restart, backoff, failed
@@ -105,6 +108,10 @@ class Cause(StrEnum):
     DATA_SILENCE = "data_silence"
     TUNING = "tuning"
     CONFIG = "config"
+    # a session is replaced by a fresh one: rotate
+    MAX_AGE = "max_age"
+    NOTICE = "notice"
+    CROWDED = "crowded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

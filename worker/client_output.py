@@ -179,6 +179,12 @@ class ClientOutput:
             log.warning("%s: %s: %s; more are only counted", self.host, where, why)
         self._dispatcher.emit(events.Error(error=error, where=where))
 
+    def notice(self) -> None:
+        """A user of the library configures no notices."""
+
+    def crowded(self) -> None:
+        """Nor a budget."""
+
     def tuned(self, _facts: tuple[Fact, ...]) -> None:
         """A user of the library has no options to be told of."""
 

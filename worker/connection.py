@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from shm.layout import Counter, Word
 from worker import heartbeat, socket_options
@@ -19,7 +19,18 @@ from worker import session_events as events
 from worker import session_facts as facts
 from worker.alarm import Alarm
 from worker.announcement import Announcement, Cause
-from worker.dialect import Ack, Beat, Dialect, DialectError, MatchFunction, Ping, Pong, Ready, Watch
+from worker.dialect import (
+    Ack,
+    Beat,
+    Dialect,
+    DialectError,
+    MatchFunction,
+    Notice,
+    Ping,
+    Pong,
+    Ready,
+    Watch,
+)
 from worker.dialing import Dialing
 from worker.endings import Ending
 from worker.exits import Exit
@@ -34,6 +45,7 @@ from worker.wire import Route, Wire, make_wire, tls_context
 
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
 MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
+Deliver = Callable[[bytes, bool, int, int], None]  # as ``Output.message``
 
 
 class Connection:
@@ -49,6 +61,9 @@ class Connection:
         login: The login function.
         tls: Context of ``wss``; by default one is made at the first dial.
         numbers: Gives sessions their numbers, if there are other sessions beside these.
+
+    Attributes:
+        answer_ns: When a welcome or an answer to a subscription came last, CLOCK_MONOTONIC.
 
     """
 
@@ -75,10 +90,12 @@ class Connection:
         self._has_dialed = False
         self.wire: Wire | None = None
         self._alarm = Alarm(self._expire)
-        self._deliver = output.message
+        self._deliver: Deliver = output.message
         self._looks = self._dialect.always_looks
         self._frame_ns = self._data_ns = self._beat_ns = 0  # when the latest came
+        self.answer_ns = 0
         self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
+        self._shown: tuple[int, int] | None = None  # of these, while another session counts, too
         self._pong_payload = b""
         self._untold_ping: bytes | None = None
         self._manual = ManualPings()
@@ -91,6 +108,10 @@ class Connection:
     def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the socket is gone."""
         self._feed(facts.StopWanted(code, reason, cause))
+
+    def renew(self, cause: Cause) -> None:
+        """Close the session, if one is open, and dial again."""
+        self._feed(facts.RenewalWanted(cause))
 
     def resubscribe(self, wanted: SubscribeSpec) -> None:
         """Have another subscription from now on, without a new session where that is possible."""
@@ -108,6 +129,29 @@ class Connection:
         self._alarm.cancel()
         self._self_check.stop()
         await self._dialing.close()
+
+    # Beside another --------------------------------------------------------------------------
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """The context of ``wss``, if there is one already."""
+        return self._tls
+
+    @property
+    def data_ns(self) -> int:
+        """When data came last, CLOCK_MONOTONIC; 0 for never."""
+        return self._data_ns
+
+    def go_beside(self, deliver: Deliver) -> None:
+        """Hand messages to ``deliver``, and count beside another line of the same counters."""
+        self._deliver = deliver
+        self._shown = self._messages, self._bytes
+
+    def go_alone(self) -> None:
+        """Hand messages to the output, and count alone from now on."""
+        self._show_beside()
+        self._deliver, self._shown = self._output.message, None
+        self._messages, self._bytes = self._counters[MESSAGES], self._counters[BYTES]
 
     # Machine and shell -----------------------------------------------------------------------
 
@@ -219,6 +263,8 @@ class Connection:
         """The host's connect budget is spent."""
         self._counters[Counter.DIALS_POSTPONED] += 1
         self._feed(facts.Postponed(delay_ns))
+        if self._dialing.is_crowded:
+            self._output.crowded()
 
     def on_refused(self, cause: Cause, error: str, permanent: Exit | None) -> None:
         """There is nothing to dial with."""
@@ -298,13 +344,25 @@ class Connection:
     def on_read(self) -> None:
         """All frames of one read were told: show what they changed in shared memory."""
         words, counters = self._words, self._counters
-        words[LAST_FRAME_NS] = self._frame_ns
-        words[LAST_MESSAGE_NS] = self._data_ns
-        counters[MESSAGES] = self._messages
-        counters[BYTES] = self._bytes
+        if self._shown is None:
+            words[LAST_FRAME_NS] = self._frame_ns
+            words[LAST_MESSAGE_NS] = self._data_ns
+            counters[MESSAGES] = self._messages
+            counters[BYTES] = self._bytes
+        else:
+            self._show_beside()
         self._output.read()
         if self._spec.socket.quickack and self.wire is not None:
             self.wire.set_option(*socket_options.QUICK)  # the kernel forgets it (tcp(7))
+
+    def _show_beside(self) -> None:
+        words, counters = self._words, self._counters
+        words[LAST_FRAME_NS] = max(words[LAST_FRAME_NS], self._frame_ns)
+        words[LAST_MESSAGE_NS] = max(words[LAST_MESSAGE_NS], self._data_ns)
+        messages, size = self._shown or (self._messages, self._bytes)
+        counters[MESSAGES] += self._messages - messages
+        counters[BYTES] += self._bytes - size
+        self._shown = self._messages, self._bytes
 
     def _is_control(self, payload: bytes, now_ns: int) -> bool:
         session = self.session
@@ -336,12 +394,16 @@ class Connection:
         self._counters[Counter.CONTROL_MESSAGES] += 1
         return True
 
-    def _note_data(self, sign: Ready | Ack | None, now_ns: int) -> None:
+    def _note_data(self, sign: Ready | Ack | Notice | None, now_ns: int) -> None:
         match sign:
             case Ready():
+                self.answer_ns = now_ns
                 self._feed(facts.ReadySeen(), now_ns)
             case Ack(error):
+                self.answer_ns = now_ns
                 self._feed(facts.AckSeen(error), now_ns)
+            case Notice():
+                self._output.notice()
         if self.session.state is State.STALE:
             self._feed(facts.DataSeen(), now_ns)
 

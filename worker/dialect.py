@@ -78,7 +78,12 @@ class Ack:
     error: str = ""
 
 
-Sign = Pong | Ping | Beat | Ready | Ack
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The exchange announces the end of the session. It is data too."""
+
+
+Sign = Pong | Ping | Beat | Ready | Ack | Notice
 
 
 class Watch(enum.Flag):
@@ -106,6 +111,7 @@ class Dialect:
         self._pings = [(_compile(rule.match, None), rule.reply) for rule in spec.server_ping]
         theirs, ack = spec.server_heartbeat, spec.subscribe.ack
         self._beat = _compiled(theirs.match if theirs is not None else None)
+        self._notices = [_compile(match, None) for match in spec.notice]
         self._ready = _compiled(spec.subscribe.ready)
         self._ack = _compiled(ack.match if ack is not None else None)
         self._nack = _compiled(ack.error if ack is not None else None)
@@ -120,8 +126,9 @@ class Dialect:
             if beat.pong_id is not None:
                 self._pong_id = _expression(beat.pong_id)
         self._key = _expression(spec.publish.key) if spec.publish.key else None
+        self._dedup = _expression(spec.dedup) if spec.dedup else None
         self.has_pong = self._pong is not None
-        self.always_looks = bool(self._pings) or self._beat is not None
+        self.always_looks = bool(self._pings or self._notices) or self._beat is not None
 
     def look(self, payload: bytes, watch: Watch) -> Sign | None:
         """
@@ -151,7 +158,9 @@ class Dialect:
         for rule, reply in self._pings:
             if rule.matches(message):
                 return Ping(_fill_reply(reply, payload))
-        return Beat() if self._beat is not None and self._beat.matches(message) else None
+        if self._beat is not None and self._beat.matches(message):
+            return Beat()
+        return Notice() if any(rule.matches(message) for rule in self._notices) else None
 
     def _look_at_opening(self, message: "_Message", watch: Watch) -> Ready | Ack | None:
         if Watch.READY in watch:
@@ -175,15 +184,36 @@ class Dialect:
         """
         if self._key is None:
             return None
-        if self._window_bits is not None:
-            inflated = self._inflate(payload, self._inflated_max)
-            if inflated is None:
-                raise DecodeError(f"inflates to more than {self._inflated_max} bytes")
-            payload = inflated
-        found = _search(self._key, _Message(payload))
+        found = _search(self._key, _Message(self._plain(payload)))
         if not isinstance(found, str | int | float) or isinstance(found, bool) or found == "":
             return None
         return _NOT_IN_TOPIC.sub("_", str(found))[:KEY_LENGTH_MAX]
+
+    def dedup_key(self, payload: bytes) -> bytes:
+        """
+        Return what the same message has in common in two sessions: what ``dedup`` finds, as JSON.
+
+        The payload itself if that is nothing: null, or null in every place of a list.
+
+        Raises:
+            DecodeError: If the payload does not decompress within ``max_inflated``.
+            RuleError: If the expression raised.
+
+        """
+        if self._dedup is None:
+            return payload
+        found = _search(self._dedup, _Message(self._plain(payload)))
+        if found is None or (isinstance(found, list) and all(part is None for part in found)):
+            return payload
+        return msgspec.json.encode(found)
+
+    def _plain(self, payload: bytes) -> bytes:
+        if self._window_bits is None:
+            return payload
+        inflated = self._inflate(payload, self._inflated_max)
+        if inflated is None:
+            raise DecodeError(f"inflates to more than {self._inflated_max} bytes")
+        return inflated
 
     def _inflate(self, payload: bytes, bytes_max: int) -> bytes | None:
         """Return the payload inflated, ``None`` if that is more than ``bytes_max``."""

@@ -47,6 +47,9 @@ class Dialing:
         login: Its login function, if it has one.
         events: Who is told.
 
+    Attributes:
+        is_crowded: Whether the last dial had to wait for another session of the host to end.
+
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Dialing:
         self._next = spec
         self._budget: ConnectBudget | None = None
         self._waited_for = False  # the budget keeps a place for the next dial
+        self.is_crowded = False
         self._http = HttpClient()
         self._task: asyncio.Task[None] | None = None
 
@@ -124,7 +128,8 @@ class Dialing:
                     per_ns=spec.per_ns,
                     concurrent=spec.concurrent,
                 )
-            if not self._budget.lease():
+            self.is_crowded = not self._budget.lease()
+            if self.is_crowded:
                 return CROWDED_RETRY_NS
             if self._waited_for:
                 self._waited_for = False

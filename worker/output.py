@@ -1,6 +1,7 @@
 """Output: what a connection tells its owner, and the numbers that it keeps there.
 
-A supervised worker's is ``worker/runner.py``, the library's ``worker/client_output.py``.
+The library's is ``worker/client_output.py``. A supervised worker has ``worker/legs.py`` between:
+``worker/runner.py`` is told of all sessions as one.
 """
 
 from typing import Protocol
@@ -9,6 +10,7 @@ from worker.announcement import Announcement
 from worker.dialect import DialectError
 from worker.exits import Exit
 from worker.session import Session
+from worker.together import Seen
 from worker.tuning import Fact
 
 
@@ -20,9 +22,9 @@ class Cells(Protocol):
     def __setitem__(self, index: int, value: int, /) -> None: ...
 
 
-class Output(Protocol):
+class Ear(Protocol):
     """
-    Who hears of a connection.
+    Who hears of a connection, or of one session of it.
 
     ``now_ns`` is CLOCK_MONOTONIC and ``wall_ns`` CLOCK_REALTIME when the bytes arrived.
     """
@@ -32,9 +34,6 @@ class Output(Protocol):
 
     def read(self) -> None:
         """All messages of one read were told."""
-
-    def state(self, machine: Session, now_ns: int) -> None:
-        """The session may have another state."""
 
     def ping(self, body: bytes) -> None:
         """A ping of the timetable was sent."""
@@ -53,3 +52,23 @@ class Output(Protocol):
 
     def ended(self, code: Exit) -> None:
         """The connection is closed for good."""
+
+
+class Output(Ear, Protocol):
+    """Who hears of a connection, session by session."""
+
+    def state(self, machine: Session, now_ns: int) -> None:
+        """The session may have another state."""
+
+    def notice(self) -> None:
+        """The exchange announced the end of the session."""
+
+    def crowded(self) -> None:
+        """A dial waits, for the host allows no further session at a time."""
+
+
+class Owner(Ear, Protocol):
+    """Who hears of all sessions of a connection as one."""
+
+    def state(self, seen: Seen, now_ns: int) -> None:
+        """The connection may have another state."""

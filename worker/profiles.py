@@ -57,7 +57,11 @@ _HTX = {
 
 PROFILES: dict[str, Profile] = {
     "binance_spot": Profile(
-        _frames(20, silence=60) | {"outbound": {"messages": 5}},  # PING and PONG frames counted
+        _frames(20, silence=60)
+        | {
+            "outbound": {"messages": 5},  # PING and PONG frames counted
+            "notice": ["e == 'serverShutdown' || stream == '!serverShutdown'"],
+        },
         "binance-spot-api-docs: web-socket-streams",
     ),
     "binance_usdm": Profile(
@@ -73,7 +77,9 @@ PROFILES: dict[str, Profile] = {
         "bybit-exchange/docs: v5 websocket",
     ),
     "okx_v5": Profile(
-        _messages(20, 10, "ping", {"text": "pong"}, silence=30), "OKX API v5: websocket"
+        _messages(20, 10, "ping", {"text": "pong"}, silence=30)
+        | {"notice": ["event == 'notice' && code == '64008'"]},  # 30 to 60 s ahead
+        "OKX API v5: websocket",
     ),
     "kraken_v1": Profile(
         _beating(
@@ -109,11 +115,14 @@ PROFILES: dict[str, Profile] = {
     "bitfinex": Profile(
         _numbered(
             _messages(20, 10, '{"event":"ping","cid":${seq}}', "event == 'pong'", silence=35), "cid"
-        ),
+        )
+        | {"notice": ["event == 'info' && code == `20051`"]},
         "docs.bitfinex.com: ws-general",
     ),
     "bitmex": Profile(_frames(5, 5, silence=15), "BitMEX/api-connectors: official-ws"),
-    "gate_spot": Profile(_frames(15, silence=30), "gate.com: websocket v4"),
+    "gate_spot": Profile(
+        _frames(15, silence=30) | {"notice": ["type == 'upgrade'"]}, "gate.com: websocket v4"
+    ),
     "gate_futures": Profile(_frames(10, silence=30), "gate.com: futures websocket v4"),
     "htx_spot": Profile(_HTX, "huobiapi.github.io: spot websocket"),
     "htx_swap": Profile(_HTX, "huobiapi.github.io: swap websocket"),
@@ -141,7 +150,8 @@ PROFILES: dict[str, Profile] = {
         "hyperliquid docs: websocket",
     ),
     "bitstamp": Profile(
-        _messages(20, 10, '{"event":"bts:heartbeat"}', "event == 'bts:heartbeat'", silence=60),
+        _messages(20, 10, '{"event":"bts:heartbeat"}', "event == 'bts:heartbeat'", silence=60)
+        | {"notice": ["event == 'bts:request_reconnect'"]},
         "bitstamp.net: websocket v2",
     ),
     "phemex": Profile(

@@ -18,7 +18,8 @@ from shm.stats import StatsWriter
 from worker.announcement import NOT_RELAYED, Announcement, EventKind
 from worker.dialect import DecodeError, DialectError
 from worker.publisher import Publisher
-from worker.session import Session, State
+from worker.session import State
+from worker.together import Seen
 
 log = logging.getLogger("worker")
 
@@ -50,7 +51,7 @@ class Report:
         self._wake = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._wake_path = wake_path
         self._errors_told: set[Counter] = set()
-        self._shown = State.IDLE
+        self._shown = Seen()
         self._rtts: deque[int] = deque(maxlen=RTT_AVERAGE_OF)
         self._stamp_due_ns = time.monotonic_ns()
         self._stamp_timer: asyncio.TimerHandle | None = None
@@ -68,17 +69,20 @@ class Report:
                 timer.cancel()
         self._wake.close()
 
-    def state(self, machine: Session, now_ns: int) -> None:
-        """Show the session's state if it is another than last time."""
-        if machine.state is self._shown:
+    def state(self, seen: Seen, now_ns: int) -> None:
+        """Show the connection's state if it is another than last time."""
+        shown = self._shown
+        if seen == shown:
             return
-        self._shown = machine.state
+        self._shown = seen
         words = self._words
-        words[Word.SESSION] = machine.number
-        words[Word.SESSION_STATE] = machine.state.value
+        words[Word.UP_SINCE_NS] = seen.up_ns
+        if seen.state is shown.state and seen.number == shown.number:
+            return
+        words[Word.SESSION] = seen.number
+        words[Word.SESSION_STATE] = seen.state.value
         words[Word.SESSION_SINCE_NS] = now_ns
-        words[Word.UP_SINCE_NS] = machine.up_ns
-        self._publisher.state(machine.state.name.lower(), machine.number)
+        self._publisher.state(seen.state.name.lower(), seen.number)
 
     def ping(self, body: bytes) -> None:
         """Announce a ping."""
@@ -127,7 +131,7 @@ class Report:
         words[Word.LIVENESS_COUNT] += 1
         words[Word.LOOP_LAG_NS] = lag_ns
         self._stats.record(LOOP_LAG, now_ns, lag_ns)
-        if self._shown is not State.IDLE:
+        if self._shown.state is not State.IDLE:
             self._publisher.liveness()
         if self._drain_timer is None:
             self._drain()

@@ -1,7 +1,8 @@
-"""Runner: the process of one worker, around one ``Connection``.
+"""Runner: the process of one worker, around the sessions of one connection.
 
 Publishes what the connection hears, shows it in shared memory, and lives and ends as the supervisor
-wants. Signals: SIGTERM and SIGINT end it, SIGUSR1 has it read its assignment again.
+wants. Signals: SIGTERM and SIGINT end it, SIGUSR1 has it read its assignment again, SIGUSR2 has it
+replace its session by a fresh one.
 """
 
 import asyncio
@@ -29,13 +30,14 @@ from shm.layout import Word
 from shm.stats import StatsWriter
 from worker import endpoints
 from worker.announcement import Announcement, Cause, EventKind, Origin
-from worker.connection import Connection
 from worker.dialect import Dialect, DialectError, MatchFunction
 from worker.exits import Exit
+from worker.legs import Legs
 from worker.linux import set_process_name, worker_name
 from worker.login import LoginFunction
 from worker.matcher import FunctionUnusable, load_function, pong_function
 from worker.memory import give_back_zeros, share_one_arena
+from worker.one_leg import OneLeg
 from worker.orphan import Guardian
 from worker.placement import PENDING, Placement
 from worker.publisher import Publisher
@@ -44,6 +46,7 @@ from worker.silence import TopicSilence
 from worker.spec import Assignment, ConnectionSpec
 from worker.succession import Succession
 from worker.tuning import Fact, TuningFile
+from worker.two_legs import TwoLegs
 
 log = logging.getLogger("worker")
 
@@ -57,7 +60,7 @@ TOPIC_PAUSE_S = 0.02
 
 class Runner:
     """
-    One worker on the running loop: the ``Output`` of its connection.
+    One worker on the running loop: the ``Owner`` of its connection (``worker/output.py``).
 
     Args:
         assignment: What to do, and for whom.
@@ -111,12 +114,13 @@ class Runner:
         self._settle_timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[Exit] = self._loop.create_future()
 
-    def _connection_of(self, spec: ConnectionSpec) -> Connection:
-        """Return a connection that tells us everything, and be ready for it."""
+    def _connection_of(self, spec: ConnectionSpec) -> Legs:
+        """Return the sessions of a connection, which tell us everything; be ready for it."""
         pong_matcher, login = _functions(spec)
         self._dialect = Dialect(spec, pong_matcher)
         self._watch_topics(spec)
-        return Connection(
+        legs: type[Legs] = OneLeg if spec.legs == 1 else TwoLegs
+        return legs(
             spec,
             self,
             self._stats.words,
@@ -137,6 +141,7 @@ class Runner:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self._loop.add_signal_handler(number, self._line.stop)
             self._loop.add_signal_handler(signal.SIGUSR1, self._read_again)
+            self._loop.add_signal_handler(signal.SIGUSR2, self._line.rotate, Cause.OPERATOR)
             self._report.start()
             self.announce(Announcement(kind=EventKind.READY))
             self.tuned(self._placement.facts)

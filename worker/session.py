@@ -136,6 +136,8 @@ class Session:
             case facts.Adjusted(spec):
                 self._adjust(spec)
                 return ()
+            case facts.RenewalWanted(cause):
+                return self._close(cause, NORMAL_CLOSE) if self.state in OPEN else ()
             case facts.Tick(heard):
                 return self._tick(now_ns, heard)
             case heartbeat.Looked():

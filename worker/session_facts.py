@@ -108,6 +108,13 @@ class Adjusted:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewalWanted:
+    """The session shall be closed and dialled again."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed. ``heard``: what was last heard in this session."""
 
@@ -127,6 +134,7 @@ Event = (
     | Lost
     | StopWanted
     | Adjusted
+    | RenewalWanted
     | Tick
     | heartbeat.Event
 )

@@ -10,6 +10,7 @@ from typing import Literal
 
 MILLISECOND_NS = 1_000_000
 SECOND_NS = 1_000_000_000
+DAY_NS = 86_400 * SECOND_NS
 MIB = 1024 * 1024
 
 
@@ -199,6 +200,38 @@ class ReconnectSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A part of every day, from midnight UTC; it goes over midnight if it closes earlier."""
+
+    opens_ns: int
+    closes_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateSpec:
+    """
+    When a session is replaced by a fresh one, and how long both bring data.
+
+    ``max_age_ns``: not older than that, 0 for any age; ``jitter_ns``: up to so much earlier.
+    ``overlap_ns`` 0: the exchange allows one session at a time, so it is closed before the next.
+    """
+
+    max_age_ns: int = 0
+    window: Window | None = None
+    jitter_ns: int = 0
+    overlap_ns: int = 1 * SECOND_NS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondLeg:
+    """What the second of two sessions does otherwise; ``budget`` is that of its host."""
+
+    url: str
+    source_address: str | None = None
+    budget: BudgetSpec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CrashLoopSpec:
     """``deaths`` within ``within_ns`` raise the flag; retries then keep ``floor_ns`` apart."""
 
@@ -277,16 +310,26 @@ class PublishSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsSpec:
-    """Bounds on what a peer may make us hold or look at, in bytes."""
+    """
+    Bounds on what a peer may make us hold or look at, in bytes.
+
+    ``max_overlap``: what is kept to find the same message in two sessions.
+    """
 
     max_message: int = 16 * MIB
     max_inflated: int = 64 * MIB
     max_control_bytes: int = 512
+    max_overlap: int = 32 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSpec:
-    """One configured stream."""
+    """
+    One configured stream.
+
+    ``notice`` recognises messages by which the exchange announces the end of a session. ``dedup``
+    is a JMESPath to what the same message has in common in two sessions, by default the payload.
+    """
 
     name: str
     url: str
@@ -299,6 +342,11 @@ class ConnectionSpec:
     decode: Decode = Decode.NONE
     server_ping: tuple[ServerPing, ...] = ()
     server_heartbeat: ServerHeartbeat | None = None
+    notice: tuple[Match, ...] = ()
+    rotate: RotateSpec = field(default_factory=RotateSpec)
+    legs: Literal[1, 2] = 1
+    leg2: SecondLeg | None = None
+    dedup: str | None = None
     tls_ca: str | None = None
     proxy: str | Secret | None = None
     source_address: str | None = None

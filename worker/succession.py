@@ -37,6 +37,9 @@ class Line(Protocol):
     def adjust(self, spec: ConnectionSpec) -> None:
         """Have other numbers where ``worker.respec`` says that they are live."""
 
+    def rotate(self, cause: Cause) -> None:
+        """Replace its sessions by fresh ones."""
+
     async def close(self) -> None:
         """Let go of what is kept between dials."""
 
@@ -79,6 +82,11 @@ class Succession:
         """End for good."""
         self._stopping = True
         self._connection.stop()
+
+    def rotate(self, cause: Cause) -> None:
+        """Replace the sessions by fresh ones; where another connection follows they are."""
+        if self._next is None and not self._stopping:
+            self._connection.rotate(cause)
 
     def take(self, wanted: ConnectionSpec) -> None:
         """Have another specification; what needs another process is left to the supervisor."""

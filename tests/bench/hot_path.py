@@ -83,7 +83,8 @@ async def main():
         runner = runner_in(folder)
         outlet = runner._publisher._outlet
         route = Route(url="ws://127.0.0.1:1/")
-        ours = PicowsWire(runner._spec, route, runner._connection)._listener.on_ws_frame
+        connection = runner._line._connection._add(0)
+        ours = PicowsWire(runner._spec, route, connection)._listener.on_ws_frame
         frame = frame_of(WSMsgType.TEXT, PAYLOAD, True, False)
         contenders = (
             ("by hand: picows + zmq", by_hand(folder), None),

@@ -39,7 +39,7 @@ def running_exchange(**options):
     """A simulator on a free port; options as of its command line, with underscores."""
     command = [sys.executable, "-P", "-m", "supervisor.simulator", "--port", "0"]
     for name, value in options.items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
+        command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             words = process.stdout.readline().split()

@@ -42,6 +42,6 @@ def test_numbers_of_kinds_are_for_ever():
     labels = (
         "spawn ready up down ping pong late_pong timeout stale fresh slow gap_possible hung kill "
         "exit restart backoff crash_loop failed stop rotate adopted orphaned host_stall config "
-        "supervisor_up supervisor_down storm memory"
+        "supervisor_up supervisor_down storm memory leg_up leg_down"
     )
     assert [(kind.value, kind.label) for kind in EventKind] == list(enumerate(labels.split(), 1))

@@ -1,0 +1,320 @@
+"""Legs: one connection over one or two sessions at a time, each on a ``Connection`` of its own.
+
+The I/O shell of ``Together`` and ``Overlap``: it makes sessions, tells what they are as one, and
+delivers once what two of them bring. While there is one session it is not in the way of a message.
+When a second one is made or ended is for ``worker/one_leg.py`` and ``worker/two_legs.py``.
+"""
+
+import asyncio
+import itertools
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+from shm.layout import Counter
+from worker.announcement import Announcement, Cause, EventKind
+from worker.connection import Connection, Deliver
+from worker.dialect import Dialect, DialectError, MatchFunction
+from worker.exits import Exit
+from worker.login import LoginFunction
+from worker.output import Cells, Owner
+from worker.overlap import Item, Overlap
+from worker.session import Session
+from worker.session_state import OPEN, SERVING, State
+from worker.spec import ConnectionSpec, SubscribeSpec
+from worker.together import Seen, Together, with_leg
+
+# From before its request leaves: some exchanges send data without being asked again, and the other
+# session's copy may be read before the answer to the handshake.
+JOINING = OPEN | {State.HANDSHAKING}
+BRINGING = JOINING | {State.DRAINING}
+MIND_S = 0.25
+
+
+class Leg:
+    """
+    What one session tells: the ``Output`` of its connection (``worker/output.py``).
+
+    What is of one session alone goes on as it comes; all else passes through ``Legs``.
+    """
+
+    def __init__(self, legs: "Legs", side: int, output: Owner) -> None:
+        self.message, self.read = output.message, output.read
+        self.ping, self.pong = output.ping, output.pong
+        self.dialect_error, self.tuned = output.dialect_error, output.tuned
+        self.state = partial(legs.on_state, side)
+        self.announce = partial(legs.on_announcement, side)
+        self.notice = partial(legs.on_notice, side)
+        self.crowded = partial(legs.on_crowded, side)
+        self.ended = partial(legs.on_ended, side)
+
+
+class Legs(ABC):
+    """
+    The sessions of one connection.
+
+    Args:
+        spec: What to keep up.
+        output: Who hears of it.
+        words: Hot words, by ``shm.layout.Word``.
+        counters: By ``shm.layout.Counter``.
+        pong_matcher: The matcher, if it is a function.
+        login: The login function.
+        numbers: Gives sessions their numbers, if there were others before.
+
+    """
+
+    # The same message may come so much later in the other session; a later one is another message.
+    WINDOW_NS: int
+
+    def __init__(
+        self,
+        spec: ConnectionSpec,
+        output: Owner,
+        words: Cells,
+        counters: Cells,
+        *,
+        pong_matcher: MatchFunction | None = None,
+        login: LoginFunction | None = None,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        self._spec, self._output = spec, output
+        self._words, self._counters = words, counters
+        self._pong_matcher, self._login = pong_matcher, login
+        self._loop = asyncio.get_running_loop()
+        self._numbers = numbers if numbers is not None else itertools.count(1)
+        self._together = Together()
+        self.lines: dict[int, Connection] = {}  # by side, 0 and 1
+        self._disposals: set[asyncio.Task[None]] = set()
+        self._subscription = spec.subscribe
+        self._dialect = Dialect(spec, pong_matcher) if spec.dedup else None
+        self._overlap: Overlap | None = None
+        self._unfed: set[int] = set()  # sides without data in their session
+        self._counted = (0, 0, 0)  # of the overlap's numbers, in the counters already
+        self._mind_timer: asyncio.TimerHandle | None = None
+        self._stale: Announcement | None = None
+        self._told_stale = False
+
+    # What its owner wants --------------------------------------------------------------------
+
+    @abstractmethod
+    def start(self) -> None:
+        """Dial."""
+
+    @abstractmethod
+    def rotate(self, cause: Cause) -> None:
+        """Replace what sessions there are by fresh ones."""
+
+    def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
+        """End for good: ``ended`` is called once the last socket is gone."""
+        for line in list(self.lines.values()):
+            line.stop(code, reason, cause)
+
+    def adjust(self, spec: ConnectionSpec) -> None:
+        """Have other numbers where ``worker.respec`` says that they are live."""
+        self._spec = spec
+        for side, line in list(self.lines.items()):
+            line.adjust(self._spec_of(side))
+
+    def _spec_of(self, _side: int) -> ConnectionSpec:
+        return self._spec
+
+    def resubscribe(self, wanted: SubscribeSpec) -> None:
+        """Have another subscription from now on, without a new session where that is possible."""
+        self._subscription = wanted
+        for line in list(self.lines.values()):
+            line.resubscribe(wanted)
+
+    async def close(self) -> None:
+        """Let go of timers and of what is kept between dials; the sessions must have ended."""
+        self._mind_no_more()
+        for line in self.lines.values():
+            await line.close()
+        await asyncio.gather(*self._disposals)
+
+    # Lines -----------------------------------------------------------------------------------
+
+    def _add(self, side: int) -> Connection:
+        """Make a line that has not dialled; it does so beside the other one, if there is one."""
+        other = self.lines.get(1 - side)
+        self.lines[side] = line = Connection(
+            replace(self._spec_of(side), subscribe=self._subscription),
+            Leg(self, side, self._output),
+            self._words,
+            self._counters,
+            pong_matcher=self._pong_matcher,
+            login=self._login,
+            tls=other.tls if other is not None else None,
+            numbers=self._numbers,
+        )
+        return line
+
+    def _remove(self, side: int) -> None:
+        """End a line for good, whatever its state, and forget it."""
+        line = self.lines.pop(side)
+        line.stop()
+        if self._overlap is not None and self._overlap.sides[side].present:
+            self._deliver(self._overlap.leave(side))
+        self._show(self._together.drop(side), time.monotonic_ns())
+        task = self._loop.create_task(line.close())
+        self._disposals.add(task)
+        task.add_done_callback(self._disposals.discard)
+
+    # Two at a time ---------------------------------------------------------------------------
+
+    def _pair(self) -> Overlap:
+        """Have what both lines bring delivered once, from now on."""
+        self._overlap = overlap = Overlap(self._spec.limits.max_overlap, self.WINDOW_NS)
+        self._counted = (0, 0, 0)
+        self._unfed = set()
+        for side, line in self.lines.items():
+            line.go_beside(self._deliverer(side, line, overlap))
+            self._mind_side(side, line.session, time.monotonic_ns())
+        self._mind()
+        return overlap
+
+    def _unpair(self) -> None:
+        """Hand on without ado what the only line brings."""
+        self._mind_no_more()
+        self._overlap = None
+        for line in self.lines.values():
+            line.go_alone()
+
+    def _deliverer(self, side: int, line: Connection, overlap: Overlap) -> Deliver:
+        message, unfed, key_of = self._output.message, self._unfed, self._key_of
+        arrived, dialect = overlap.arrived, self._dialect
+
+        def deliver(payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
+            key = payload if dialect is None else key_of(dialect, payload)
+            before = overlap.duplicates
+            for item in arrived(side, key, (payload, is_text, now_ns, wall_ns)):
+                message(*item)
+            if side in unfed and now_ns != line.answer_ns:
+                self._feed_side(side, now_ns)
+            if overlap.duplicates != before:
+                self.on_match()
+
+        return deliver
+
+    def _key_of(self, dialect: Dialect, payload: bytes) -> bytes:
+        try:
+            return dialect.dedup_key(payload)
+        except DialectError as error:
+            self._output.dialect_error(error)
+            return payload
+
+    def _feed_side(self, side: int, now_ns: int) -> None:
+        if self.lines[side].session.state not in SERVING:
+            return
+        self._unfed.discard(side)
+        self._show(self._together.feed(side), now_ns)
+        self.on_fed(side)
+
+    def _mind_side(self, side: int, machine: Session, now_ns: int) -> None:
+        """Have the overlap know whether a side has a session."""
+        overlap = self._overlap
+        if overlap is None:
+            return
+        was_there, is_there = overlap.sides[side].present, machine.state in BRINGING
+        if machine.state in JOINING and not was_there:
+            overlap.join(side, now_ns, hold=self._together.is_up_without(side))
+            self._unfed.add(side)
+        elif was_there and not is_there:
+            self._deliver(overlap.leave(side))
+
+    def _deliver(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._output.message(*item)
+        if items:
+            self._output.read()
+
+    def _mind(self) -> None:
+        assert self._overlap is not None
+        self._deliver(self._overlap.expire(time.monotonic_ns()))
+        self._count()
+        self._mind_timer = self._loop.call_later(MIND_S, self._mind)
+
+    def _mind_no_more(self) -> None:
+        if self._mind_timer is not None:
+            self._mind_timer.cancel()
+            self._mind_timer = None
+
+    def _count(self) -> None:
+        """Show in shared memory what the overlap counted."""
+        overlap = self._overlap
+        assert overlap is not None
+        counted = overlap.duplicates, overlap.unmatched, overlap.overflows
+        names = Counter.OVERLAP_DUPLICATES, Counter.OVERLAP_UNMATCHED, Counter.OVERLAP_OVERFLOWS
+        for counter, number, former in zip(names, counted, self._counted, strict=True):
+            self._counters[counter] += number - former
+        self._counted = counted
+
+    # What the lines tell ---------------------------------------------------------------------
+
+    def on_state(self, side: int, machine: Session, now_ns: int) -> None:
+        """A session may have another state."""
+        if side not in self.lines or self.lines[side].session is not machine:
+            return  # the end of one that was removed
+        self._show(self._together.note(side, machine), now_ns)
+        self._mind_side(side, machine, now_ns)
+
+    def _show(self, seen: Seen, now_ns: int) -> None:
+        self._output.state(seen, now_ns)
+
+    def on_announcement(self, side: int, announcement: Announcement) -> None:
+        """An event of a session."""
+        if side not in self.lines:
+            return
+        if announcement.kind in (EventKind.STALE, EventKind.FRESH):
+            if announcement.kind is EventKind.STALE:
+                self._stale = announcement
+        else:
+            told = self._together.told(side, announcement)
+            self._output.announce(with_leg(told, side) if len(self.lines) > 1 else told)
+        self._tell_staleness()
+        if announcement.kind is EventKind.UP:
+            self.on_up(side)
+        elif announcement.kind is EventKind.DOWN:
+            self.on_down(side)
+
+    def _tell_staleness(self) -> None:
+        """A connection is stale if each of its sessions that are up is."""
+        state = self._together.seen.state
+        if state is State.STALE and not self._told_stale and self._stale is not None:
+            self._told_stale = True
+            self._output.announce(self._stale)
+        elif state is State.UP and self._told_stale:
+            self._told_stale = False
+            self._output.announce(Announcement(kind=EventKind.FRESH))
+        elif state is not State.STALE:
+            self._told_stale = False
+
+    @abstractmethod
+    def on_up(self, side: int) -> None:
+        """A session is subscribed."""
+
+    @abstractmethod
+    def on_down(self, side: int) -> None:
+        """A session has ended, or never came to be."""
+
+    @abstractmethod
+    def on_fed(self, side: int) -> None:
+        """A session beside another has its first data."""
+
+    @abstractmethod
+    def on_match(self) -> None:
+        """A message came that both sessions have."""
+
+    @abstractmethod
+    def on_notice(self, side: int) -> None:
+        """The exchange announces the end of a session."""
+
+    @abstractmethod
+    def on_crowded(self, side: int) -> None:
+        """A dial waits, for the host allows no further session at a time."""
+
+    @abstractmethod
+    def on_ended(self, side: int, code: Exit) -> None:
+        """A line has ended for good."""
