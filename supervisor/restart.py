@@ -8,6 +8,7 @@ no random numbers: the shell is ``supervisor/keeper.py``.
 import enum
 from collections import deque
 
+from supervisor.liveness import LATE_NS
 from supervisor.pace import Pace
 from supervisor.restart_facts import (
     Action,
@@ -138,6 +139,7 @@ class WorkerLife:
         self._deaths: deque[int] = deque()
         self._up_since_ns: int | None = None
         self._longest_up_ns = -1
+        self._excused: set[State] = set()  # a successor may excuse once more
 
     def remembered(self) -> Remembered:
         """Return what a life in another process needs to go on where this one stands."""
@@ -335,6 +337,8 @@ class WorkerLife:
         self._leave_crash_loop(now_ns)
         if self.deadline_ns is None or now_ns < self.deadline_ns:
             return ()
+        if self._is_excused(now_ns):
+            return ()
         match self.state:
             case State.BACKOFF:
                 return self._in_turn(now_ns, Cause.BACKOFF)
@@ -347,6 +351,24 @@ class WorkerLife:
                 return self._kill_now(now_ns, self._kill_cause)
             case _:
                 return ()
+
+    def _is_excused(self, now_ns: int) -> bool:
+        """
+        Give a process its time once more if nobody looked when it was over.
+
+        Whoever comes this late stood, and the process may have stood with it. Once for its start
+        and once for its end, so that what really hangs is ended all the same.
+        """
+        limits_ns = {
+            State.STARTING: self._first_limit_ns,
+            State.STOPPING: self.spec.stop_timeout_ns,
+        }
+        late_ns = now_ns - (self.deadline_ns or now_ns)
+        if late_ns < LATE_NS or self.state in self._excused or self.state not in limits_ns:
+            return False
+        self._excused.add(self.state)
+        self.deadline_ns = now_ns + limits_ns[self.state]
+        return True
 
     def _exited(
         self, now_ns: int, code: int | None, signal: str | None, draw: float
@@ -464,6 +486,7 @@ class WorkerLife:
         self._replace, self._kill_cause, self._operator_signal = False, "", ""
         self._killed = self._stamped = self._has_turn = self._renewing = False
         self.why = ""
+        self._excused.clear()
         self._forked_ns = now_ns
         self._longest_up_ns = -1
         self._up_since_ns = None
