@@ -286,6 +286,7 @@ class WorkerLife:
 
     def _spawned(self, now_ns: int) -> tuple[Action, ...]:
         self._forked_ns = now_ns
+        self._excused.clear()
         if self.state is State.STARTING:
             self.deadline_ns = now_ns + self._first_limit_ns
         return (_say(EventKind.SPAWN),)
@@ -360,7 +361,7 @@ class WorkerLife:
         and once for its end, so that what really hangs is ended all the same.
         """
         limits_ns = {
-            State.STARTING: self._first_limit_ns,
+            State.STARTING: self.spec.ready_timeout_ns if self._stamped else self._first_limit_ns,
             State.STOPPING: self.spec.stop_timeout_ns,
         }
         late_ns = now_ns - (self.deadline_ns or now_ns)

@@ -4,7 +4,7 @@ Always the same examples; FAULTS_FULL=1 looks for new ones, for some minutes.
 """
 
 from faulty import FULL
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from simulated_fleet import MS, S, World
@@ -129,6 +129,7 @@ Fleet.TestCase.settings = settings(
     deadline=None,
     derandomize=not FULL,
     print_blob=True,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink) if FULL else (Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
 

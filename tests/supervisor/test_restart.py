@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from process_facts import FACTS
 
+from supervisor.liveness import LATE_NS
 from supervisor.pace import BURST, TURN_NS, Pace
 from supervisor.restart import ABORT_GRACE_NS, NO_PROCESS, TRANSITIONS, State, WorkerLife
 from supervisor.restart_facts import (
@@ -257,6 +258,33 @@ def test_a_ready_timeout_below_start_timeout_holds_from_the_fork():
     assert Signal("SIGABRT") in worker.handle(3 * SECOND_NS, Tick())
     worker.handle(3 * SECOND_NS, Exited(None, "SIGABRT", MIDDLE))
     assert worker.last_exit.cause == "ready_timeout"
+
+
+def test_a_start_is_given_its_time_once_more_by_who_comes_late():
+    worker = life()
+    worker.handle(0, StartWanted())
+    worker.handle(0, Spawned())
+    limit_ns = worker.deadline_ns
+    late_ns = limit_ns + LATE_NS
+    assert worker.handle(late_ns, Tick()) == ()
+    assert worker.deadline_ns == late_ns + limit_ns
+    assert kinds(worker.handle(late_ns + limit_ns + LATE_NS, Tick())) == ["kill"], "but once"
+
+
+def test_a_start_is_not_given_more_by_who_comes_in_time():
+    worker = life()
+    worker.handle(0, StartWanted())
+    worker.handle(0, Spawned())
+    assert kinds(worker.handle(worker.deadline_ns + LATE_NS - 1, Tick())) == ["kill"]
+
+
+def test_an_end_is_given_its_time_once_more_by_who_comes_late():
+    worker = running()
+    worker.handle(0, StopWanted())
+    limit_ns = worker.deadline_ns
+    assert worker.handle(limit_ns + LATE_NS, Tick()) == ()
+    assert worker.deadline_ns == 2 * limit_ns + LATE_NS
+    assert Signal("SIGKILL") in worker.handle(worker.deadline_ns, Tick())
 
 
 def test_neither_limit_holds_once_it_serves():

@@ -70,6 +70,7 @@ class Process:
     serving: bool = False
     up_ns: int = 0
     end: tuple | None = None  # (code, signal)
+    ending: bool = False
     pending: list = field(default_factory=list)
 
     @property
@@ -94,13 +95,13 @@ class Process:
         elif name in ("SIGABRT", "SIGSEGV"):
             self.end = (None, name)
         elif name == "SIGTERM" and not self.sick:
-            self.pending.append("end")  # it closes its session first
+            self.ending = True  # it closes its session first
 
     def turn(self, now_ns):
         """Do what its loop does."""
         if not self.alive or self.stopped or self.sick:
             return
-        if "end" in self.pending:
+        if self.ending:
             self.end = (0, None)
             return
         age_ns = now_ns - self.born_ns
@@ -201,6 +202,9 @@ class Keeper:
         if self.life.state is not State.RUNNING or self.process is None:
             return None
         return self.liveness.judge(now_ns, max(self.process.stamp_ns, self.adopted_ns))
+
+    def weigh(self):
+        """Its memory is no matter here."""
 
     def save(self):
         """Write the line of the table as bytes: what a successor reads."""
@@ -322,7 +326,8 @@ class World:
 
     def sent(self, process, name, life):
         """Note a signal that the supervisor sends of its own accord."""
-        deadly = name in ("SIGABRT", "SIGKILL")
+        ordered = life.remembered().operator_signal == name
+        deadly = name in ("SIGABRT", "SIGKILL") and not ordered
         if deadly and process.alive and not process.unwell and life.wanted:
             self.unjust.append((self.now_ns, process, name, life.state))
 
@@ -341,6 +346,7 @@ class World:
         """Nothing on the machine runs, and the clock goes on. Then somebody is the first to run."""
         self.now_ns += duration_ns
         self.supervisor_first = supervisor_first
+        self.run(STEP_NS)
 
     def run(self, duration_ns):
         """Everything runs; in longer stretches in longer steps."""
@@ -449,6 +455,6 @@ class World:
                 assert living is None, name
         for process in self.processes:
             key = process.name, process.incarnation
-            assert self.told[*key, EventKind.EXIT] == (not process.alive), key
-            heard = self.told[*key, EventKind.SPAWN] + self.adopted[key]
+            heard = self.told[*key, EventKind.SPAWN] + self.adopted[key] > 0
             assert heard or not process.alive, key
+            assert self.told[*key, EventKind.EXIT] == (heard and not process.alive), key
