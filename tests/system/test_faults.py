@@ -183,8 +183,8 @@ def test_an_unreachable_exchange_does_not_keep_the_fleet_from_starting(tmp_path,
     toml = binance(exchange, "a") + binance(exchange, "b").replace(str(exchange.port), "1")
     with running_fleet(tmp_path, toml) as fleet:
         fleet.wait_up("a")
-        assert fleet.rows()["b"]["state"] == "connecting"
-        assert "cause=connect_refused" in fleet.said()
+        wait_for(lambda: fleet.rows()["b"]["state"] == "connecting", "b serves without a session")
+        wait_for(lambda: "cause=connect_refused" in fleet.said(), "its dial refused")
 
 
 def test_a_crash_loop_is_flagged_and_does_not_slow_the_commands(tmp_path, exchange):
