@@ -60,9 +60,11 @@ class Child:
     def line(self, timeout_s: float = PATIENCE_S) -> str:
         """Return the next line it prints. Raises Failed if none comes."""
         deadline_s = time.monotonic() + timeout_s
+        poll = select.poll()  # not select(2), which knows no descriptor above 1023
+        poll.register(self._process.stdout, select.POLLIN)
         while b"\n" not in self._lines:
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or not select.select([self._process.stdout], [], [], left_s)[0]:
+            if left_s <= 0 or not poll.poll(left_s * 1000):
                 raise Failed(f"{self._name} said nothing for {timeout_s:g} s")
             data = os.read(self._process.stdout.fileno(), 65536)
             if not data:

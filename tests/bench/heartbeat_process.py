@@ -18,6 +18,8 @@ import time
 
 from raw_exchange import CLOSE, GUID, PING, PONG, TEXT, frame
 
+telling = threading.Lock()  # a line is written in pieces
+
 
 def exactly(connection, count):
     data = b""
@@ -86,7 +88,9 @@ def serve_one(connection):
                 break
     ended_ns = time.monotonic_ns()
     connection.close()
-    print(json.dumps({"path": path, "pings_ns": pings_ns, "ended_ns": ended_ns}), flush=True)
+    told = json.dumps({"path": path, "pings_ns": pings_ns, "ended_ns": ended_ns})
+    with telling:
+        print(told, flush=True)
 
 
 def serve():

@@ -4,6 +4,7 @@ The server (bench/heartbeat_process.py) stamps the pings as they come; CLOCK_MON
 the workers. A machine that cannot keep up shows it here first.
 """
 
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ publish = {{ journal = {{ size = "64KiB" }}, stats = {{ ring = 1024 }} }}
 
 def run(options: Options) -> None:
     """Measure one fleet after the other, each with a server of its own."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a segment of each is mapped here
     for count in QUICK_CONNECTIONS if options.quick else CONNECTIONS:
         if count * WORKER_MIB > _free_mib():
             note = "too little memory"
@@ -53,7 +56,8 @@ def _measure(options: Options, server: Server, count: int) -> None:
     )
     with running_fleet(options.subfolder(), toml) as fleet:
         directory = next(fleet.shm_base.glob(f"feedwarden-*/{fleet.name}"))
-        views = wait_for(lambda: _views(directory, tags), "a segment each", 120)
+        wait_for(lambda: len(list(directory.glob("*.stats"))) == count, "a segment each", 120)
+        views = [StatsView.open(directory, tag) for tag in tags]
         _wait_pings(views, 1, 120)
         pids = [view.pid for view in views]
         cpu, began_s = cpu_ns(*pids), time.monotonic()
@@ -63,13 +67,6 @@ def _measure(options: Options, server: Server, count: int) -> None:
             view.close()
     stamps = [life["pings_ns"][-pings:] for life in server.lives("many", count)]
     _take_down(options.figures, str(count), stamps, share)
-
-
-def _views(directory: Path, tags: Sequence[str]) -> list[StatsView] | None:
-    try:
-        return [StatsView.open(directory, tag) for tag in tags]
-    except FileNotFoundError:
-        return None
 
 
 def _wait_pings(views: Sequence[StatsView], count: int, timeout_s: float) -> None:
