@@ -73,8 +73,7 @@ def make_recorder(
     """
     first, end = ring.offset, ring.end
     at = first + seq % ring.count * SAMPLE_BYTES
-    places = (), *(_places(int(kind)) for kind in SampleKind)
-    pack, pack_all, too_large = PLAIN.pack, SAMPLE.pack, struct.error
+    places, pack, pack_all, too_large = PLACES, PLAIN.pack, SAMPLE.pack, struct.error
 
     def record(
         kind: int,
@@ -122,3 +121,6 @@ def _places(kind: int) -> tuple[tuple[int, int], ...]:
         if bits > VALUE_BITS_MAX:
             found[-1] = bits, histogram + BUCKETS - 1  # all of its bits: the last bucket
     return tuple(found)
+
+
+PLACES = (), *(_places(int(kind)) for kind in SampleKind)

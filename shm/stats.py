@@ -34,6 +34,12 @@ SUFFIX = ".stats"
 LOCK_TIMEOUT_NS = 10_000_000_000
 LOW_HALF = 0xFFFF_FFFF
 WORD_MAX = 1 << 62  # no number of ours gets that far
+# The descriptions of all counters, in their order: the same in every segment.
+assert list(COUNTER_HELP) == list(range(len(COUNTER_HELP)))
+COUNTERS_TOLD = b"".join(
+    COUNTER_META.pack(unit.encode(), counter.name.lower().encode(), text.encode())
+    for counter, (unit, text) in COUNTER_HELP.items()
+)
 CARRIED_WORDS = (
     Word.SEQ,
     Word.SAMPLE_INTENT,
@@ -169,12 +175,8 @@ class StatsWriter:
         self._segment.close()
 
     def _describe(self) -> None:
-        offset = self._layout.counter_meta.offset
-        for counter, (unit, text) in COUNTER_HELP.items():
-            start = offset + counter * COUNTER_META.size
-            self._memory[start : start + COUNTER_META.size] = COUNTER_META.pack(
-                unit.encode(), counter.name.lower().encode(), text.encode()
-            )
+        start = self._layout.counter_meta.offset
+        self._memory[start : start + len(COUNTERS_TOLD)] = COUNTERS_TOLD
         self.words[Word.EPOCH] = self.epoch
 
     def _carry_over(self, path: Path) -> None:

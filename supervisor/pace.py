@@ -8,7 +8,7 @@ only who comes after ``BURST`` others takes a turn, and turns are ``TURN_NS`` ap
 from dataclasses import dataclass
 
 BURST = 5
-TURN_NS = 50_000_000  # a worker forked and serving costs about 20 ms of one CPU
+TURN_NS = 50_000_000  # docs/decisions/0013
 CALM_NS = 60_000_000_000  # nobody had to wait for so long: the next storm is another one
 
 

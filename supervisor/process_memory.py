@@ -1,9 +1,8 @@
 """Process memory: how much a worker holds, against what its operator allows.
 
 Measured as resident pages that belong to no file (RssAnon of proc_pid_status(5)): what a leak
-grows. Segments in shared memory and code that all workers share are not in it. ``statm`` costs some
-20 µs a look, so it is read seldom; the exact share of shared pages (smaps_rollup) would cost a walk
-through the page tables.
+grows. Segments in shared memory and code that all workers share are not in it. The exact share of
+shared pages (smaps_rollup) would cost a walk through the page tables.
 """
 
 import enum

@@ -144,14 +144,31 @@ class Dialing:
     def _route(self) -> Route:
         headers = tuple((name, _plain(value)) for name, value in self._spec.headers)
         proxy = None if self._spec.proxy is None else _plain(self._spec.proxy)
-        return _checked(Route(url=self._spec.url, headers=headers, proxy=proxy))
+        return self._checked(Route(url=self._spec.url, headers=headers, proxy=proxy))
+
+    def _checked(self, route: Route) -> Route:
+        """
+        Return the route, if an upgrade request can carry it.
+
+        The specification's own address was checked before it came here.
+
+        Raises:
+            ValueError: If not, by the name of the header: its value may be a secret.
+
+        """
+        if route.url != self._spec.url and (fault := url_fault(route.url)):
+            raise ValueError(f"url {fault}")
+        for name, value in route.headers:
+            if fault := header_fault(name, value):
+                raise ValueError(f"headers: {name!r} {fault}")
+        return route
 
     async def _log_in(self, context: LoginContext, route: Route) -> None:
         assert self._login is not None
         refusal: tuple[str, Exit | None] | None = None
         try:
             said = await log_in(self._login, context)
-            route = _checked(_joined(route, said))
+            route = self._checked(_joined(route, said))
         except LoginRefused as error:
             refusal = _text(error), Exit.CREDENTIALS
         except Exception as error:  # an operator's function may raise anything
@@ -170,22 +187,6 @@ def _joined(route: Route, said: Login) -> Route:
         headers=(*route.headers, *said.headers.items()),
         proxy=route.proxy,
     )
-
-
-def _checked(route: Route) -> Route:
-    """
-    Return the route, if an upgrade request can carry it.
-
-    Raises:
-        ValueError: If not, by the name of the header: its value may be a secret.
-
-    """
-    if fault := url_fault(route.url):
-        raise ValueError(f"url {fault}")
-    for name, value in route.headers:
-        if fault := header_fault(name, value):
-            raise ValueError(f"headers: {name!r} {fault}")
-    return route
 
 
 def _plain(value: str | Secret) -> str:

@@ -27,6 +27,7 @@ import uvloop
 from shm.errors import SegmentError, SegmentLocked, SegmentUnavailable
 from shm.journal import Journal
 from shm.layout import Word
+from shm.segment_lock import boot_id
 from shm.stats import StatsWriter
 from worker import endpoints
 from worker.announcement import Announcement, Cause, EventKind, Origin
@@ -273,12 +274,24 @@ def _freeze() -> None:
     gc.freeze()
 
 
+def prepare() -> None:
+    """
+    Do what all workers have in common, once, in the process that they are forked from.
+
+    A worker that did it would have pages of its own for it, and take its time.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s %(message)s")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold secrets
+    share_one_arena()
+    boot_id()  # is kept
+
+
 def main(assignment: Assignment, listener: int) -> int:
     """
     Be the worker of ``assignment`` until it ends; return the exit code.
 
-    Called in a fresh fork: single thread, no loop, no ZeroMQ context, signals at their defaults
-    but for SIGPIPE, which is ignored.
+    Called in a fresh fork of a process that did ``prepare``: single thread, no loop, no ZeroMQ
+    context, signals at their defaults but for SIGPIPE, which is ignored.
 
     Args:
         assignment: What to do.
@@ -289,9 +302,6 @@ def main(assignment: Assignment, listener: int) -> int:
     placement = Placement(spec.process)
     placement.pin_loop()
     set_process_name(worker_name(spec.name))
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s %(message)s")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    share_one_arena()
     try:
         stats, journal = _take_over(assignment)
     except SegmentError as error:

@@ -22,9 +22,10 @@ from worker.spec import Assignment
 PATIENCE_S = 20.0
 CHILD = """
 import sys, msgspec
-from worker.runner import main
+from worker.runner import main, prepare
 from worker.spec import Assignment
 body = bytes.fromhex(sys.argv[2])
+prepare()
 sys.exit(main(msgspec.msgpack.decode(body, type=Assignment), int(sys.argv[1])))
 """
 
