@@ -41,6 +41,7 @@ from supervisor.roster import Roster
 from supervisor.scanner import Scanner
 from supervisor.stop_signals import StopSignals
 from supervisor.succession import Succession
+from supervisor.worker_memory import Calm
 from worker.announcement import Announcement, Cause, EventKind, Origin
 from worker.linux import become_subreaper
 
@@ -91,7 +92,8 @@ class Arbiter:
             self._note_rest,
         )
         self._pace = Pace()
-        self._scanner = Scanner(self._keepers, self._pace, self._stalled, self._storm)
+        self._calm: dict[str, Calm] = {}
+        self._scanner = Scanner(self._keepers, self._calm, self._pace, self._stalled, self._storm)
         self._succession: Succession | None = None
         self._bus: Bus | None = None
         self._roster: Roster | None = None
@@ -230,6 +232,7 @@ class Arbiter:
             events=events,
             spawn=self._forks.spawn,
             pace=self._pace,
+            calm=self._calm,
             keep=self._keep_orphans,
         )
 
@@ -264,10 +267,10 @@ class Arbiter:
         if disturbed:
             self._registry.mend()
         self._registry.tick(now_ns)
-        self._control.drain()
         if now_ns >= self._rounds_due_ns:
             self._rounds_due_ns = now_ns + ROUNDS_NS
             self._forks.mind(now_ns)
+            self._control.drain()
             self._control.gate.look()
             if self._bus is not None:
                 self._bus.drain()

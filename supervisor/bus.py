@@ -15,7 +15,7 @@ from supervisor.gate import Gate
 from worker.announcement import Announcement, Origin, event_topic, render
 from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
 
-DONTWAIT = int(zmq.DONTWAIT)
+DONTWAIT, POLLIN = int(zmq.DONTWAIT), int(zmq.POLLIN)
 DRAIN_BUDGET = 64
 SUBSCRIPTION_BYTES_MAX = 4096
 
@@ -86,10 +86,9 @@ class Bus:
     def drain(self) -> None:
         """Read what subscribers sent, so that it does not pile up. libzmq filters by itself."""
         for _ in range(DRAIN_BUDGET):
-            try:
-                self._xpub.recv(DONTWAIT)
-            except zmq.Again:
+            if not int(self._xpub.getsockopt(zmq.EVENTS)) & POLLIN:
                 return
+            self._xpub.recv(DONTWAIT)
 
     def close(self) -> None:
         """Close after at most 100 ms of sending what is queued."""

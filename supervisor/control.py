@@ -95,10 +95,10 @@ class Control:
 
     def drain(self) -> None:
         """
-        Answer what has come. Call it when ``fileno`` is readable and on a timer besides.
+        Answer what has come. Call it when ``fileno`` is readable, and now and then besides.
 
         The descriptor is edge-triggered and any use of the socket may eat the edge
-        (zmq_getsockopt(3), ZMQ_FD), so a reader that waits for it alone loses requests.
+        (zmq_getsockopt(3), ZMQ_FD), so each use is followed by another look.
         """
         for _ in range(BUDGET):
             # Mostly there is nothing, and a recv that raises costs thrice as much.
@@ -113,6 +113,11 @@ class Control:
                 self._send(peer, reply)
             else:
                 reply.add_done_callback(functools.partial(self._send_later, peer))
+        asyncio.get_running_loop().call_soon(self._drain_on)
+
+    def _drain_on(self) -> None:
+        if not self._router.closed:
+            self.drain()
 
     def _send(self, peer: bytes, reply: Reply) -> None:
         with contextlib.suppress(zmq.ZMQError):  # who asked has gone or reads nothing: it stands
@@ -128,6 +133,7 @@ class Control:
             self._send(peer, Reply(f"failed: {type(error).__name__}: {error}"))
         else:
             self._send(peer, done.result())
+        self.drain()
 
     def _answer(self, request: bytes) -> "Reply | asyncio.Future[Reply]":
         try:

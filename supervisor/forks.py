@@ -63,6 +63,7 @@ class Forks:
         self._elders: list[ZygoteClient] = []
         self._ends: dict[int, WorkerExited] = {}  # of processes that no keeper has
         self._listened: set[str] = set()
+        self._asked: set[str] = set()  # for whom a fork may be awaited
         self._answered_ns = 0
 
     def _client(self, on_lost: Callable[[], None]) -> ZygoteClient:
@@ -127,6 +128,7 @@ class Forks:
 
     def spawn(self, name: str, incarnation: int, assignment: int) -> None:
         """Ask for a fork; the answer goes to the keeper of the name."""
+        self._asked.add(name)
         try:
             if name not in self._listened:  # a new zygote: the path changes hands only now
                 self._listened.add(name)
@@ -218,8 +220,10 @@ class Forks:
 
     def mind(self, now_ns: int) -> None:
         """Kill a fork helper that answers nobody: a stopped one would be waited for for ever."""
-        for keeper in self._keepers.values():
-            if keeper.asked_ns is None:
+        for name in list(self._asked):
+            keeper = self._keepers.get(name)
+            if keeper is None or keeper.asked_ns is None:
+                self._asked.remove(name)
                 continue
             stopping = self._stopping()
             patience_ns = ANSWER_NS if stopping else keeper.spec.start_timeout_ns

@@ -1,11 +1,12 @@
 """Household: what the keepers of a fleet share, and how they tell an event in one line."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from supervisor.pace import Pace
+from supervisor.worker_memory import Calm
 from worker.announcement import Announcement, Origin
 from worker.spec import Assignment, ConnectionSpec
 
@@ -30,6 +31,7 @@ class Household:
     What every keeper of a fleet shares.
 
     ``spawn`` takes name, incarnation and a memfd. ``keep``: workers outlive their supervisor.
+    ``calm`` has, by name, those of whom nothing but two words has to be read.
     """
 
     fleet: str
@@ -40,6 +42,7 @@ class Household:
     events: EventSink
     spawn: Callable[[str, int, int], None]
     pace: Pace
+    calm: dict[str, Calm] = field(default_factory=dict)
     keep: bool = False
 
     def assignment(self, spec: ConnectionSpec, incarnation: int) -> Assignment:

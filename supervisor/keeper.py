@@ -42,7 +42,7 @@ from supervisor.restart_facts import (
     Up,
 )
 from supervisor.slot import ExitRecord, Slot, digest, restore
-from supervisor.worker_memory import Calm, Heard, WorkerMemory, told_by
+from supervisor.worker_memory import Heard, WorkerMemory, told_by
 from supervisor.worker_process import WorkerProcess
 from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin
 from worker.endpoints import spec_file, stack_file
@@ -54,8 +54,6 @@ log = logging.getLogger("supervisor.keeper")
 class Keeper:
     """
     Keeps one worker.
-
-    ``calm`` is set while there is nothing to be done for it but to read two words of it.
 
     Args:
         spec: The connection.
@@ -89,7 +87,6 @@ class Keeper:
         self._adopted_ns = 0  # when this process was taken over
         self._configured = digest(spec)  # of what this process was given
         self._heard = -1
-        self.calm: Calm | None = None
         self.incarnation = self._memory.epoch  # of an earlier life: we go on counting
 
     @property
@@ -352,7 +349,7 @@ class Keeper:
         """Return the verdict on the worker's stamp; ``None`` while it has not stamped."""
         stamp_ns = self._memory.stamp_ns(self.incarnation)
         if self.life.state is not State.RUNNING or stamp_ns is None:
-            self.calm = None
+            self._unsettle()
             return None
         before = self.liveness.verdict
         # One that stood when its supervisor died is given the time that any other would have had.
@@ -379,10 +376,17 @@ class Keeper:
             self.handle(MemoryHigh())
 
     def _note_calm(self) -> None:
-        self.calm = None
         life, is_fresh = self.life, self.liveness.verdict is Verdict.FRESH
+        calm = None
         if life.state is State.RUNNING and is_fresh and not life.crash_loop:
-            self.calm = self._memory.calm(self.incarnation, self.spec.hang.warn_after_ns)
+            calm = self._memory.calm(self.incarnation, self.spec.hang.warn_after_ns)
+        if calm is None:
+            self._unsettle()
+        else:
+            self._household.calm[self.spec.name] = calm
+
+    def _unsettle(self) -> None:
+        self._household.calm.pop(self.spec.name, None)
 
     # The registry ----------------------------------------------------------------------------
 
@@ -415,7 +419,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of the worker's segment and descriptors; the worker is left as it is."""
-        self.calm = None
+        self._unsettle()
         self._memory.close()
         self._process.close()
         if self._timer is not None:

@@ -67,6 +67,7 @@ def test_f04_a_loop_that_stands_is_hung_though_threads_or_c_code_go_on(tmp_path,
 def test_f05_a_stopped_supervisor_kills_nobody_when_it_goes_on(tmp_path, exchange):
     with faulty_fleet(tmp_path, feeds(exchange, *names(4), extra=HANG)) as fleet:
         before = fleet.wait_up()
+        fleet.wait_scanned()
         with witnessed(fleet) as witness:
             fleet.process.send_signal(signal.SIGSTOP)
             time.sleep(7)  # more than twice the hang timeout
@@ -81,6 +82,7 @@ def test_f05_a_stopped_supervisor_kills_nobody_when_it_goes_on(tmp_path, exchang
 def test_f05_a_machine_that_stood_as_a_whole_kills_nobody(tmp_path, exchange):
     with faulty_fleet(tmp_path, feeds(exchange, *names(4), extra=HANG)) as fleet:
         before = fleet.wait_up()
+        fleet.wait_scanned()
         everybody = [fleet.process.pid, *(row["pid"] for row in before.values())]
         with witnessed(fleet) as witness:
             for pid in everybody:

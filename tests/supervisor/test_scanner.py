@@ -76,10 +76,13 @@ class Scene:
     heard: Heard = field(default_factory=Heard)
     keepers: dict = field(default_factory=dict)
     workers: dict = field(default_factory=dict)
+    calm: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.pace = Pace()
-        self.scanner = Scanner(self.keepers, self.pace, lambda _stall: None, lambda _storm: None)
+        self.scanner = Scanner(
+            self.keepers, self.calm, self.pace, lambda _stall: None, lambda _storm: None
+        )
 
 
 @contextlib.contextmanager
@@ -95,6 +98,7 @@ def running(directory, *names):
         events=scene.heard,
         spawn=lambda _name, _incarnation, _assignment: None,
         pace=scene.pace,
+        calm=scene.calm,
     )
     try:
         for name in names:
@@ -134,7 +138,7 @@ def test_a_worker_that_stamps_is_left_alone(scene):
         scene.workers["a"].stamp()
         scene.scanner.scan(closely=False)
     assert scene.heard.kinds == before
-    assert scene.keepers["a"].calm is not None
+    assert "a" in scene.calm
 
 
 @on_loop
@@ -143,7 +147,7 @@ def test_news_is_relayed_at_the_next_look(scene):
     scene.workers["a"].tell(EventKind.UP)
     scene.scanner.scan(closely=False)
     assert scene.heard.kinds[-1] is EventKind.UP
-    assert scene.keepers["a"].calm is not None
+    assert "a" in scene.calm
 
 
 @on_loop
@@ -153,11 +157,11 @@ def test_a_late_stamp_is_told_once_and_a_fresh_one_ends_it(scene):
         scene.scanner.scan(closely=False)
     assert scene.heard.kinds.count(EventKind.HUNG) == 1
     assert scene.keepers["a"].liveness.verdict is Verdict.HUNG
-    assert scene.keepers["a"].calm is None
+    assert "a" not in scene.calm
     scene.workers["a"].stamp()
     scene.scanner.scan(closely=False)
     assert scene.keepers["a"].liveness.verdict is Verdict.FRESH
-    assert scene.keepers["a"].calm is not None
+    assert "a" in scene.calm
 
 
 @on_loop
@@ -180,8 +184,8 @@ def test_a_stamp_beyond_the_timeout_is_death_once_the_first_scan_excuses_no_more
 def test_a_cut_segment_is_not_read(scene):
     os.truncate(stats_path(scene.folder, "a"), 0)
     scene.scanner.scan(closely=True)
-    assert scene.keepers["a"].calm is None
-    assert scene.keepers["b"].calm is not None
+    assert "a" not in scene.calm
+    assert "b" in scene.calm
     scene.scanner.scan(closely=False)
     assert scene.keepers["a"].life.state is State.RUNNING
 
@@ -191,6 +195,6 @@ def test_what_was_known_of_a_dead_worker_is_not_kept(scene):
     scene.workers["a"].process.kill()
     scene.workers["a"].process.wait()
     scene.keepers["a"].exited(None, "SIGKILL")
-    assert scene.keepers["a"].calm is None
+    assert "a" not in scene.calm
     scene.scanner.scan(closely=False)
     assert EventKind.EXIT in scene.heard.kinds

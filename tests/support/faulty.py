@@ -55,6 +55,10 @@ class FaultyFleet(Fleet):
         assert reply is not None, f"{verb}: no answer"
         return reply
 
+    def wait_scanned(self):
+        """Wait until the supervisor looked at its workers: only the next look can come late."""
+        wait_for(lambda: self.status()["supervisor"]["tick_age_s"] is not None, "a first look")
+
     def pid(self, name):
         return self.rows()[name]["pid"]
 

@@ -115,8 +115,6 @@ class Process:
 class Keeper:
     """The shell of one life, as ``supervisor.keeper``: what the scanner and the supervisor use."""
 
-    calm = None
-
     def __init__(self, supervisor, spec):
         self.supervisor, self.world, self.spec = supervisor, supervisor.world, spec
         self.life = WorkerLife(spec, supervisor.pace)
@@ -244,7 +242,7 @@ class Supervisor:
         self.world, self.pace = world, Pace()
         self.keepers = {name: Keeper(self, spec) for name, spec in world.specs.items()}
         self.stalls = []
-        self.scanner = Scanner(self.keepers, self.pace, self.stalls.append, lambda _storm: None)
+        self.scanner = Scanner(self.keepers, {}, self.pace, self.stalls.append, lambda _storm: None)
         self.next_scan_ns = world.now_ns + SCAN_NS
         self.reports = []
         for name, keeper in self.keepers.items():
