@@ -6,10 +6,10 @@ no random numbers: the shell is ``supervisor/keeper.py``.
 """
 
 import enum
-from collections import deque
 
 from supervisor.liveness import LATE_NS
 from supervisor.pace import Pace
+from supervisor.restart_backoff import RestartBackoff
 from supervisor.restart_facts import (
     Action,
     Announce,
@@ -41,7 +41,6 @@ SECOND_NS = 1_000_000_000
 ABORT_GRACE_NS = SECOND_NS // 2  # from SIGABRT (stack dump) to SIGKILL
 KILL_RETRY_NS = SECOND_NS  # from SIGKILL to another one: no state waits for ever
 SPAWN_RETRY_NS = 2 * SECOND_NS  # a refused fork is the machine's trouble, not the connection's
-JITTER = 0.25
 EXITS_KEPT = 4
 WHY_MAX = 80  # of an error's text
 
@@ -94,11 +93,8 @@ class WorkerLife:
     Process policy of one connection.
 
     ``wanted`` is what the operator wants and is never overwritten by what happens; ``state`` is
-    what is. Delay rules (all numbers from the connection's ``restart`` table): at once if the
-    worker had been UP for ``stable_after``, else ``initial_delay`` doubling to ``max_delay`` with
-    25 % jitter either way; the doubling is forgotten after ``reset_after`` UP or by an operator.
-    ``crash_loop`` is a flag with a floor, not a second limiter: retries never stop. Of many that
-    die together, all but a few wait for their turn besides (``supervisor/pace.py``).
+    what is. How long a replacement waits is ``supervisor/restart_backoff.py``'s; of many that die
+    together, all but a few wait for their turn besides (``supervisor/pace.py``).
 
     Args:
         spec: The connection.
@@ -119,7 +115,6 @@ class WorkerLife:
         self._pace = Pace() if pace is None else pace
         self.state = State.STOPPED
         self.wanted = False
-        self.crash_loop = False
         self.restarts = 0
         self.stop_cause = ""
         self.last_exit: Announcement | None = None
@@ -135,11 +130,17 @@ class WorkerLife:
         self.why = ""
         self.since_ns = 0
         self.exits: tuple[Death, ...] = ()
-        self._attempt = 0
-        self._deaths: deque[int] = deque()
-        self._up_since_ns: int | None = None
-        self._longest_up_ns = -1
+        self._backoff = RestartBackoff()
         self._excused: set[State] = set()  # a successor may excuse once more
+
+    @property
+    def crash_loop(self) -> bool:
+        """Whether its processes die too often; retries go on, at least a floor apart."""
+        return self._backoff.crash_loop
+
+    @crash_loop.setter
+    def crash_loop(self, is_one: bool) -> None:
+        self._backoff.crash_loop = is_one
 
     def remembered(self) -> Remembered:
         """Return what a life in another process needs to go on where this one stands."""
@@ -158,10 +159,10 @@ class WorkerLife:
             exits=self.exits,
             hang_timeout_ns=self.spec.hang.timeout_ns,
             reset_after_ns=self.spec.restart.reset_after_ns,
-            attempt=self._attempt,
-            deaths=tuple(self._deaths),
-            up_since_ns=self._up_since_ns,
-            longest_up_ns=self._longest_up_ns,
+            attempt=self._backoff.attempt,
+            deaths=tuple(self._backoff.deaths),
+            up_since_ns=self._backoff.up_since_ns,
+            longest_up_ns=self._backoff.longest_up_ns,
             deadline_ns=self.deadline_ns,
         )
 
@@ -182,10 +183,7 @@ class WorkerLife:
         self._has_turn, self._renewing = remembered.has_turn, remembered.renewing
         self.why, self.since_ns = remembered.why, remembered.since_ns
         self.exits = remembered.exits
-        self._attempt = remembered.attempt
-        self._deaths.extend(remembered.deaths)
-        self._up_since_ns = remembered.up_since_ns
-        self._longest_up_ns = remembered.longest_up_ns
+        self._backoff.recall(remembered)
         self.deadline_ns = remembered.deadline_ns
 
     def found(self, now_ns: int) -> None:
@@ -228,9 +226,9 @@ class WorkerLife:
             case Ready():
                 return self._ready()
             case Up():
-                self._up_since_ns = now_ns
+                self._backoff.up(now_ns)
             case Down():
-                self._note_uptime(now_ns)
+                self._backoff.down(now_ns, self.spec.restart)
             case Hung(age_ns):
                 return self._hung(now_ns, age_ns)
             case MemoryHigh():
@@ -248,7 +246,7 @@ class WorkerLife:
             return ()
         self.wanted, self.stop_cause = True, ""
         if self.state in NO_PROCESS:
-            self._forgive()
+            self._backoff.forgive()
             return self._spawn(now_ns)
         self._replace = self.state is State.STOPPING or self._replace
         return ()
@@ -268,7 +266,7 @@ class WorkerLife:
 
     def _restart(self, now_ns: int) -> tuple[Action, ...]:
         self.wanted, self.stop_cause = True, ""
-        self._forgive()
+        self._backoff.forgive()
         if self.state in NO_PROCESS:
             return (_say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
         self._replace = True
@@ -335,7 +333,7 @@ class WorkerLife:
         return self._terminate(now_ns, Cause.MEMORY)
 
     def _tick(self, now_ns: int) -> tuple[Action, ...]:
-        self._leave_crash_loop(now_ns)
+        self._backoff.pass_time(now_ns, self.spec.restart)
         if self.deadline_ns is None or now_ns < self.deadline_ns:
             return ()
         if self._is_excused(now_ns):
@@ -374,7 +372,7 @@ class WorkerLife:
     def _exited(
         self, now_ns: int, code: int | None, signal: str | None, draw: float
     ) -> tuple[Action, ...]:
-        self._note_uptime(now_ns)
+        self._backoff.down(now_ns, self.spec.restart)
         cause = self._cause_of_death(code, signal)
         detail = {"code": code} if code is not None else {"signal": signal} if signal else {}
         self.last_exit = Announcement(kind=EventKind.EXIT, cause=cause, detail=detail)
@@ -401,18 +399,17 @@ class WorkerLife:
         self, now_ns: int, cause: str, draw: float, *, counts: bool
     ) -> tuple[Action, ...]:
         said: tuple[Action, ...] = ()
-        if counts:
-            said = self._count_death(now_ns)
-        delay_ns = self._delay(draw)
-        if self.crash_loop and self.spec.restart.crash_loop is not None:
-            # Upwards only, it is a floor: workers that fail together shall not stay in step.
-            floor_ns = self.spec.restart.crash_loop.floor_ns
-            delay_ns = max(delay_ns, round(floor_ns * (1 + JITTER * draw)))
+        if counts and self._backoff.died(now_ns, self.spec.restart):
+            said = (self._say_crash_loop(),)
+        delay_ns = self._backoff.delay_ns(draw, self.spec.restart)
         if delay_ns == 0:
             return said + self._in_turn(now_ns, cause)
         self.state = State.BACKOFF
         self.deadline_ns, self.why = now_ns + delay_ns, str(cause)
-        return (*said, _say(EventKind.BACKOFF, cause, delay_ns / SECOND_NS, attempt=self._attempt))
+        return (
+            *said,
+            _say(EventKind.BACKOFF, cause, delay_ns / SECOND_NS, attempt=self._backoff.attempt),
+        )
 
     def _in_turn(self, now_ns: int, cause: str) -> tuple[Action, ...]:
         """Fork, unless too many of the fleet are replaced at this moment."""
@@ -436,51 +433,15 @@ class WorkerLife:
 
     # Pieces ----------------------------------------------------------------------------------
 
-    def _delay(self, draw: float) -> int:
-        restart = self.spec.restart
-        if self._longest_up_ns >= restart.stable_after_ns or restart.stable_after_ns == 0:
-            return 0
-        plain_ns = min(restart.initial_delay_ns << min(self._attempt, 32), restart.max_delay_ns)
-        self._attempt += 1
-        return max(1, round(plain_ns * (1 - JITTER + 2 * JITTER * draw)))
-
-    def _count_death(self, now_ns: int) -> tuple[Action, ...]:
+    def _say_crash_loop(self) -> Announce:
         limit = self.spec.restart.crash_loop
-        if limit is None:
-            return ()
-        self._deaths.append(now_ns)
-        while self._deaths[0] <= now_ns - limit.within_ns:
-            self._deaths.popleft()
-        if self.crash_loop or len(self._deaths) < limit.deaths:
-            return ()
-        self.crash_loop = True
-        return (
-            _say(
-                EventKind.CRASH_LOOP,
-                Cause.DEATHS,
-                deaths=len(self._deaths),
-                within_s=limit.within_ns / SECOND_NS,
-            ),
+        assert limit is not None
+        return _say(
+            EventKind.CRASH_LOOP,
+            Cause.DEATHS,
+            deaths=len(self._backoff.deaths),
+            within_s=limit.within_ns / SECOND_NS,
         )
-
-    def _leave_crash_loop(self, now_ns: int) -> None:
-        if self._up_since_ns is None:
-            return
-        if now_ns - self._up_since_ns >= self.spec.restart.reset_after_ns:
-            self._forgive()
-
-    def _forgive(self) -> None:
-        self.crash_loop = False
-        self._attempt = 0
-        self._deaths.clear()
-
-    def _note_uptime(self, now_ns: int) -> None:
-        if self._up_since_ns is None:
-            return
-        self._longest_up_ns = max(self._longest_up_ns, now_ns - self._up_since_ns)
-        if now_ns - self._up_since_ns >= self.spec.restart.reset_after_ns:
-            self._forgive()
-        self._up_since_ns = None
 
     def _spawn(self, now_ns: int) -> tuple[Action, ...]:
         self.state = State.STARTING
@@ -489,8 +450,7 @@ class WorkerLife:
         self.why = ""
         self._excused.clear()
         self._forked_ns = now_ns
-        self._longest_up_ns = -1
-        self._up_since_ns = None
+        self._backoff.begin()
         self.deadline_ns = now_ns + self._first_limit_ns
         return (Spawn(),)
 
