@@ -1,4 +1,4 @@
-"""Faults 13 to 16 and 19: workers that die again and again, or for good."""
+"""Faults 13 to 16 and 19 to 21: workers that die again and again or for good; changed files."""
 
 import itertools
 import os
@@ -7,8 +7,9 @@ import time
 
 import pytest
 from exchange import running_exchange
-from faulty import faulty_fleet, feeds, witnessed
+from faulty import FULL, faulty_fleet, feeds, names, witnessed
 from fleet import wait_for
+from following import Follower
 
 pytestmark = pytest.mark.system
 
@@ -127,3 +128,27 @@ def test_f20_a_bad_file_changes_nothing_and_is_told_with_line_and_key(tmp_path, 
         time.sleep(0.5)
         assert fleet.pids_of_workers() == {n: r["pid"] for n, r in before.items()}
         assert all(row["reconnects"] == 0 for row in fleet.rows().values())
+
+
+def test_f21_a_reload_that_changes_one_of_many_touches_no_other(tmp_path, exchange, monkeypatch):
+    changed, *others = names(50 if FULL else 20)
+    rest = feeds(exchange, *others)
+    with faulty_fleet(tmp_path, feeds(exchange, changed) + rest) as fleet:
+        before = fleet.wait_up(timeout_s=60)
+        sessions = {session["tag"]: session["id"] for session in exchange.sessions()}
+        monkeypatch.setenv("FEEDWARDEN_SHM", str(fleet.shm_base))
+        with Follower(fleet, others) as follower:
+            head = fleet.file.read_text().split("[[connection]]")[0]
+            longer = 'publish = { journal = { size = "1MiB" } }\n'  # takes a new process
+            fleet.file.write_text(head + feeds(exchange, changed, extra=longer) + rest)
+            (change,) = fleet.tell("reload").document["changes"]
+            assert (change["connection"], change["action"]) == (changed, "restart")
+            wait_for(lambda: fleet.rows()[changed]["incarnation"] == 2, "replaced")
+            after = fleet.wait_up(timeout_s=60)
+            follower.wait_more(100)
+            follower.assert_nothing_lost()
+        for key in ("pid", "incarnation", "reconnects"):
+            assert {n: after[n][key] for n in others} == {n: before[n][key] for n in others}
+        now = {session["tag"]: session["id"] for session in exchange.sessions()}
+        assert now.keys() == sessions.keys()
+        assert [name for name in now if now[name] != sessions[name]] == [changed]

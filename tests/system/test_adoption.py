@@ -1,26 +1,19 @@
-"""The supervisor, the fork helper or both are killed, and the next run goes on with what lives."""
+"""A new supervisor goes on with what the last one left: wishes, changed files, builds, orphans.
+
+Killed supervisors and tables that cannot be believed are faults: tests/faults/test_succession.py.
+"""
 
 import os
-import re
-import shutil
 import signal
-import struct
-import subprocess
-import sys
 import time
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from exchange import running_exchange
 from fleet import binance, running_fleet, wait_for
-from listening import assert_gap_free, listening
+from listening import listening
+from succession import another_build, ids_of_sessions, processes, slay, zygotes
 
-from shm.layout import HEADER, HEADER_FIELDS
 from shm.process import start_ticks
-from supervisor.program import PACKAGES
-from supervisor.registry import SLOT_BYTES, SLOTS_OFFSET, RegistryView
-from supervisor.slot import pack
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -31,77 +24,6 @@ QUICK = "restart = { stable_after = 0 }\n"
 def exchange():
     with running_exchange(rate=200) as running:
         yield running
-
-
-def name_of(pid):
-    try:
-        with open(f"/proc/{pid}/comm") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def zygotes(fleet):
-    return [pid for pid in fleet.pids() if name_of(pid) == "fw-zygote" and start_ticks(pid)]
-
-
-def slay(fleet, *victims):
-    """SIGKILL the supervisor and more, all at once."""
-    for pid in (fleet.process.pid, *victims):
-        os.kill(pid, signal.SIGKILL)
-    fleet.process.wait(20)
-    for pid in victims:
-        wait_for(lambda pid=pid: not start_ticks(pid), f"{pid} is gone")
-
-
-def ids_of_sessions(exchange):
-    return sorted(session["id"] for session in exchange.sessions())
-
-
-def processes(rows):
-    return {name: (row["pid"], row["incarnation"]) for name, row in rows.items()}
-
-
-@pytest.mark.parametrize("victims", ["supervisor", "both"])
-def test_whoever_is_killed_the_next_run_adopts_and_nothing_is_lost(tmp_path, exchange, victims):
-    with running_fleet(tmp_path, binance(exchange, "a", "b", extra=QUICK)) as fleet:
-        before = fleet.wait_up()
-        sessions = ids_of_sessions(exchange)
-        endpoints = [row["endpoint"] for row in before.values()]
-        with listening(endpoints, [b"data."]) as listener:
-            wait_for(listener.data, "data")
-            (zygote,) = zygotes(fleet)
-            slay(fleet, *([zygote] if victims == "both" else []))
-            status = fleet.status()
-            assert status["supervisor"]["alive"] is False
-            assert processes({row["name"]: row for row in status["connections"]}) == processes(
-                before
-            )
-            fleet.start()
-            after = fleet.wait_up()
-            assert processes(after) == processes(before)
-            assert fleet.status()["supervisor"]["epoch"] == status["supervisor"]["epoch"] + 1
-            assert fleet.said().count("adopted connection=") == 2
-            count = len(listener.data())
-            wait_for(lambda: len(listener.data()) > count + 50, "data goes on")
-            for name in before:
-                assert_gap_free([m for m in listener.data() if m[0] == f"data.{name}"])
-        assert ids_of_sessions(exchange) == sessions
-        assert (zygotes(fleet) == [zygote]) == (victims == "supervisor")
-        # What was adopted is kept like what was forked.
-        os.kill(before["a"]["pid"], signal.SIGKILL)
-        replaced = wait_for(
-            lambda: (row := fleet.rows()["a"])["incarnation"] == 2 and row["state"] == "up" and row,
-            "replaced",
-        )
-        assert replaced["restarts"] == 1
-        if victims == "supervisor":
-            assert replaced["last_exit"]["signal"] == "SIGKILL"
-        with listening([replaced["endpoint"]], [b"data.a\0"]) as listener:
-            wait_for(listener.data, "data of the replacement")
-        assert fleet.stop() == 0
-        assert fleet.shm_files() == []
-        assert fleet.pids() == []
 
 
 def test_what_an_operator_wants_and_how_a_life_stood_outlive_the_supervisor(tmp_path, exchange):
@@ -133,20 +55,6 @@ def test_what_an_operator_wants_and_how_a_life_stood_outlive_the_supervisor(tmp_
         fleet.command("start", "halted", "--wait", "20")
 
 
-def test_who_died_while_nobody_looked_is_replaced_and_told(tmp_path, exchange):
-    with running_fleet(tmp_path, binance(exchange, "a", "b", extra=QUICK)) as fleet:
-        before = fleet.wait_up()
-        slay(fleet, before["a"]["pid"])
-        fleet.start()
-        after = wait_for(
-            lambda: (rows := fleet.wait_up())["a"]["incarnation"] == 2 and rows, "replaced"
-        )
-        assert after["a"]["last_exit"]["signal"] == "SIGKILL", "the fork helper remembers"
-        assert after["a"]["restarts"] == 1
-        assert after["b"]["pid"] == before["b"]["pid"]
-        assert fleet.said().count("exit connection=a") == 1
-
-
 def test_the_next_run_is_that_of_a_file_that_has_changed(tmp_path, exchange):
     with running_fleet(tmp_path, binance(exchange, "same", "gone", "other", "topic")) as fleet:
         before = fleet.wait_up()
@@ -165,77 +73,6 @@ def test_the_next_run_is_that_of_a_file_that_has_changed(tmp_path, exchange):
         wait_for(lambda: not exchange.sessions("gone"), "its session ends")
         assert after["topic"]["pid"] == before["topic"]["pid"]
         wait_for(lambda: "cause=subscription_changed" in fleet.said(), "told live")
-
-
-# A table that cannot be believed -----------------------------------------------------------------
-
-
-def overwrite(path, offset, data):
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
-
-
-def offset_of(field):
-    """Where a field of the header begins."""
-    parts = re.findall(r"\d*[a-zA-Z]", HEADER.format)
-    return struct.calcsize("<" + "".join(parts[: HEADER_FIELDS.index(field)]))
-
-
-SPOILT = {
-    "missing": lambda table: table.unlink(),
-    "empty": lambda table: os.truncate(table, 0),
-    "cut": lambda table: os.truncate(table, SLOTS_OFFSET + 100),
-    "of another build": lambda table: overwrite(table, offset_of("layout_hash"), b"\1" * 8),
-    "of another boot": lambda table: overwrite(table, offset_of("boot_id"), b"\1" * 16),
-    "garbage": lambda table: overwrite(table, SLOTS_OFFSET, os.urandom(2 * SLOT_BYTES)),
-}
-
-
-@pytest.mark.parametrize("how", SPOILT)
-def test_without_a_table_workers_are_known_by_their_segments(tmp_path, exchange, how):
-    with running_fleet(tmp_path, binance(exchange, "a", "b", extra=QUICK)) as fleet:
-        before = fleet.wait_up()
-        epoch = fleet.status()["supervisor"]["epoch"]
-        sessions = ids_of_sessions(exchange)
-        slay(fleet)
-        SPOILT[how](fleet.shm_dir / "registry")
-        fleet.start()
-        after = fleet.wait_up()
-        assert processes(after) == processes(before)
-        assert ids_of_sessions(exchange) == sessions
-        assert fleet.status()["supervisor"]["epoch"] > epoch
-        os.kill(before["a"]["pid"], signal.SIGKILL)
-        wait_for(lambda: fleet.wait_up()["a"]["incarnation"] == 2, "kept like any other")
-        assert fleet.stop() == 0
-        assert fleet.pids() == []
-
-
-def test_a_strangers_pid_in_the_table_is_never_signalled(tmp_path, exchange):
-    with (
-        running_fleet(tmp_path, binance(exchange, "a", "b", extra=QUICK)) as fleet,
-        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger,
-    ):
-        before = fleet.wait_up()
-        directory = fleet.shm_dir
-        slay(fleet, before["a"]["pid"])
-        with RegistryView.open(directory) as view:
-            former = view.former()
-        forged = replace(former["a"].slot, pid=stranger.pid, start_ticks=start_ticks(stranger.pid))
-        registry = directory / "registry"
-        data = registry.read_bytes()
-        offset = data.index(pack(former["a"].slot))
-        overwrite(registry, offset, pack(forged))
-        fleet.start()
-        after = wait_for(
-            lambda: (rows := fleet.wait_up())["a"]["incarnation"] == 2 and rows, "replaced"
-        )
-        assert after["a"]["pid"] != stranger.pid
-        assert after["b"]["pid"] == before["b"]["pid"]
-        assert fleet.stop() == 0
-        assert stranger.poll() is None
-        stranger.communicate(b"\n", timeout=20)
-        assert stranger.returncode == 0
 
 
 def test_another_users_table_is_refused(tmp_path, exchange):
@@ -276,11 +113,7 @@ def test_a_new_build_forks_from_a_helper_of_its_own(tmp_path, exchange):
         fleet.command("shutdown", "--keep", "--wait", "20")
         assert fleet.process.wait(20) == 0
         assert fleet.status()["supervisor"]["alive"] is False
-        home = Path(__file__).parent.parent.parent
-        for package in PACKAGES:
-            shutil.copytree(home / package, tmp_path / "next" / package)
-        (tmp_path / "next" / "worker" / "exits.py").touch()
-        fleet.environment["PYTHONPATH"] = str(tmp_path / "next")
+        fleet.environment["PYTHONPATH"] = another_build(tmp_path / "next")
         fleet.start()
         assert processes(fleet.wait_up()) == processes(before)
         assert set(zygotes(fleet)) > {old}
