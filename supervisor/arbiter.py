@@ -30,6 +30,7 @@ from supervisor.household import Household, describe
 from supervisor.keeper import Keeper
 from supervisor.listener import listen
 from supervisor.liveness import SCAN_NS, HostStall
+from supervisor.oom import OomKills
 from supervisor.pace import Pace, Storm
 from supervisor.premises import Premises
 from supervisor.quiet_logging import say
@@ -91,7 +92,7 @@ class Arbiter:
             lambda: exchange.pid if exchange is not None else 0,
             self._note_rest,
         )
-        self._pace = Pace()
+        self._pace, self._oom_kills = Pace(), OomKills()
         self._calm: dict[str, Calm] = {}
         self._scanner = Scanner(self._keepers, self._calm, self._pace, self._stalled, self._storm)
         self._succession: Succession | None = None
@@ -233,6 +234,7 @@ class Arbiter:
             spawn=self._forks.spawn,
             pace=self._pace,
             calm=self._calm,
+            oom_kills=self._oom_kills,
             keep=self._keep_orphans,
         )
 
@@ -271,6 +273,7 @@ class Arbiter:
             self._rounds_due_ns = now_ns + ROUNDS_NS
             self._forks.mind(now_ns)
             self._control.drain()
+            self._oom_kills.look()
             self._control.gate.look()
             if self._bus is not None:
                 self._bus.drain()

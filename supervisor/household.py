@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from supervisor.oom import OomKills
 from supervisor.pace import Pace
 from supervisor.worker_memory import Calm
 from worker.announcement import Announcement, Origin
@@ -43,6 +44,7 @@ class Household:
     spawn: Callable[[str, int, int], None]
     pace: Pace
     calm: dict[str, Calm] = field(default_factory=dict)
+    oom_kills: OomKills = field(default_factory=OomKills)
     keep: bool = False
 
     def assignment(self, spec: ConnectionSpec, incarnation: int) -> Assignment:

@@ -50,6 +50,8 @@ from worker.spec import ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
 
+OOM_ENDS = ((None, "SIGKILL"), (None, None))  # how the OOM killer ends a process, or nobody knows
+
 
 class Keeper:
     """
@@ -86,6 +88,7 @@ class Keeper:
         self._exit: ExitRecord | None = None
         self._adopted_ns = 0  # when this process was taken over
         self._configured = digest(spec)  # of what this process was given
+        self._oom_counter: Path | None = None  # of the cgroup that this process began in
         self._heard = -1
         self.incarnation = self._memory.epoch  # of an earlier life: we go on counting
 
@@ -237,6 +240,7 @@ class Keeper:
     def adopt(self, living: Living) -> None:
         """Keep a worker that outlived its supervisor; its pidfd is ours from here."""
         self._process.hold(living.pid, living.pidfd, living.start_ticks)
+        self._oom_counter = self._household.oom_kills.counter_of(living.pid)
         self.incarnation = living.incarnation
         self._adopted_ns = time.monotonic_ns()
         self.life.found(self._adopted_ns)
@@ -274,6 +278,7 @@ class Keeper:
     def spawned(self, pid: int, pidfd: int) -> None:
         """The zygote forked our process; the keeper owns ``pidfd`` from here."""
         self._process.hold(pid, pidfd)
+        self._oom_counter = self._household.oom_kills.counter_of(pid)
         self._asked_ns = None
         self.handle(Spawned())
         self._process.send_waiting()
@@ -298,7 +303,8 @@ class Keeper:
     def _gone(self, code: int | None, signal_name: str | None) -> None:
         """The process is gone; both ``None`` if nobody knows how it ended."""
         self.relay()  # its last words come before its death
-        self.handle(Exited(code, signal_name, random.random()))
+        oom = (code, signal_name) in OOM_ENDS and self._household.oom_kills.claim(self._oom_counter)
+        self.handle(Exited(code, signal_name, random.random(), oom))
         self._process.pid = self._process.start_ticks = 0
         self.save()
 

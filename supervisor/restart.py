@@ -233,8 +233,8 @@ class WorkerLife:
                 return self._hung(now_ns, age_ns)
             case MemoryHigh():
                 return self._memory_high(now_ns)
-            case Exited(code, signal, draw):
-                return self._exited(now_ns, code, signal, draw)
+            case Exited():
+                return self._exited(now_ns, event)
             case Tick():
                 return self._tick(now_ns)
         return ()
@@ -369,11 +369,10 @@ class WorkerLife:
         self.deadline_ns = now_ns + limits_ns[self.state]
         return True
 
-    def _exited(
-        self, now_ns: int, code: int | None, signal: str | None, draw: float
-    ) -> tuple[Action, ...]:
+    def _exited(self, now_ns: int, exited: Exited) -> tuple[Action, ...]:
         self._backoff.down(now_ns, self.spec.restart)
-        cause = self._cause_of_death(code, signal)
+        code, signal, draw = exited.code, exited.signal, exited.draw
+        cause = self._cause_of_death(code, signal, oom=exited.oom)
         detail = {"code": code} if code is not None else {"signal": signal} if signal else {}
         self.last_exit = Announcement(kind=EventKind.EXIT, cause=cause, detail=detail)
         self.exits = (*self.exits, Death(now_ns, str(cause), code, signal or ""))[-EXITS_KEPT:]
@@ -420,11 +419,15 @@ class WorkerLife:
         self.why = str(Cause.STORM)
         return (_say(EventKind.BACKOFF, Cause.STORM, (turn_ns - now_ns) / SECOND_NS),)
 
-    def _cause_of_death(self, code: int | None, signal: str | None) -> str:
+    def _cause_of_death(self, code: int | None, signal: str | None, *, oom: bool) -> str:
         if self._kill_cause:
             return self._kill_cause
+        if signal is not None and signal == self._operator_signal:
+            return Cause.OPERATOR
+        if oom:
+            return Cause.OOM
         if signal is not None:
-            return Cause.OPERATOR if signal == self._operator_signal else Cause.SIGNAL
+            return Cause.SIGNAL
         if code == Exit.STOPPED and self._operator_signal in ASKS_TO_STOP:
             return Cause.OPERATOR
         if code is None:

@@ -83,12 +83,13 @@ class Exited:
     """
     The process is gone. Exactly one of ``code`` and ``signal``, or neither if nobody knows.
 
-    ``draw`` is a uniform random number of [0, 1) for the jitter.
+    ``draw`` is a uniform random number of [0, 1) for the jitter. ``oom``: its memory ran out.
     """
 
     code: int | None
     signal: str | None
     draw: float
+    oom: bool = False
 
 
 @dataclass(frozen=True, slots=True)

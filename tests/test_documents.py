@@ -22,6 +22,7 @@ from worker.exits import PERMANENT, Exit
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 RESERVED = {"gap_possible"}
+FAULTS = range(1, 35)  # of supervision, each with a test of its number
 
 
 def page(name):
@@ -140,3 +141,9 @@ def test_the_subscriber_page_names_every_field_and_counter():
     arguments = {word.split("=")[0] for word in words(text, "argument |")}
     named = inspect.signature(Subscriber).parameters.values()
     assert arguments == {a.name for a in named if a.kind is a.KEYWORD_ONLY}
+
+
+def test_every_fault_has_a_test_of_its_number():
+    rooms = [path.read_text() for path in (ROOT / "tests" / "faults").glob("test_*.py")]
+    tests = re.compile(r"^(?:def test_f|class TestF)(\d\d)(?=[_(])", re.MULTILINE)
+    assert {int(number) for text in rooms for number in tests.findall(text)} == set(FAULTS)

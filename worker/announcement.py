@@ -90,6 +90,7 @@ class Cause(StrEnum):
     OPERATOR = "operator"
     SHUTDOWN = "shutdown"
     SIGNAL = "signal"
+    OOM = "oom"
     EXIT = "exit"
     CRASH = "crash"
     UNKNOWN = "unknown"

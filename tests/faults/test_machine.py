@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from cgroup import memory_cgroup
 from exchange import running_exchange
 from faulty import (
     FaultyFleet,
@@ -102,6 +103,30 @@ def test_f24_no_process_to_be_had_is_a_backoff_with_its_cause(tmp_path, exchange
             resource.prlimit(helper, what, usual)
             witness.wait("up", "a")
         assert fleet.pid("b") == before["b"]["pid"]
+
+
+def test_f25_memory_that_runs_out_takes_the_hog_alone_and_is_told_as_the_cause(tmp_path, exchange):
+    with memory_cgroup(f"feedwarden-test-{os.getpid()}") as cgroup:
+        toml = feeds(exchange, "a", "b", extra=AT_ONCE)
+        with faulty_fleet(tmp_path, toml, prefix=cgroup.prefix) as fleet:
+            before = fleet.wait_up()
+            cgroup.leave_room(96 << 20)
+            with witnessed(fleet) as witness, listening([before["b"]["endpoint"]]) as listener:
+                fleet.order("a", "allocate 512", once=True)
+                exchange.fault("reset", tag="a")  # it dials anew, and obeys
+                (died,) = witness.wait("exit", "a")
+                assert (died["cause"], died["detail"]) == ("oom", {"signal": "SIGKILL"})
+                witness.wait("up", "a")
+                assert fleet.wait_up()["a"]["last_exit"]["cause"] == "oom"
+                os.kill(fleet.pid("a"), signal.SIGKILL)  # this one was not the kernel
+                assert witness.wait("exit", "a", 2)[-1]["cause"] == "signal"
+                witness.wait("up", "a", 2)
+                assert witness.of("exit", "b") == []
+                assert_gap_free([m for m in listener.data() if m[0] == "data.b"])
+            assert fleet.pid("b") == before["b"]["pid"]
+            assert fleet.process.poll() is None
+            assert fleet.stop() == 0
+            assert_nothing_left(fleet)
 
 
 # Clocks ----------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from supervisor.restart_facts import (
     Tick,
     Up,
 )
+from worker.announcement import Cause
 from worker.spec import SECOND_NS, ConnectionSpec, CrashLoopSpec, RestartSpec
 
 MIDDLE = 0.5  # the jitter's draw that changes nothing
@@ -476,3 +477,20 @@ def test_the_last_deaths_are_kept_with_their_causes():
     assert [death.code for death in worker.exits] == [2, 3, 4, 5]
     assert worker.exits[-1].at_ns == 5 * SECOND_NS
     assert worker.exits[-1].cause == "crash"
+
+
+@pytest.mark.parametrize(
+    ("signal", "before", "cause"),
+    [
+        ("SIGKILL", (), Cause.OOM),
+        (None, (), Cause.OOM),
+        ("SIGKILL", (KillWanted("SIGKILL"),), Cause.OPERATOR),
+        ("SIGKILL", (Hung(6 * SECOND_NS),), Cause.HANG),
+    ],
+)
+def test_memory_that_ran_out_is_the_cause_unless_we_killed_it(signal, before, cause):
+    worker = running()
+    for fact in before:
+        worker.handle(0, fact)
+    worker.handle(1, Exited(None, signal, MIDDLE, oom=True))
+    assert worker.last_exit.cause == cause
