@@ -193,10 +193,12 @@ class HeartbeatConfig:
         if rule is None or not _has_keys("server_heartbeat", rule, {"match", "max_gap"}):
             return None
         check_seconds("server_heartbeat max_gap", rule["max_gap"])
+        idle_only = rule.get("idle_only", False)
+        check_instance("server_heartbeat idle_only", idle_only, bool, "True or False")
         return ServerHeartbeat(
             match=_rule("server_heartbeat", rule),
             max_gap_ns=_ns(rule["max_gap"]),
-            idle_only=bool(rule.get("idle_only", False)),
+            idle_only=idle_only,
         )
 
     def _pings(self) -> HeartbeatSpec | None:

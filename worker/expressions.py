@@ -5,10 +5,13 @@ Pure. What is wrong with it, and what every message that it matches contains.
 
 import re
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
+from jmespath.lexer import Lexer
 
 NESTED_MAX = 100  # a worker walks expressions by recursion, message by message
 TOO_DEEP = f"is no usable JMESPath expression: nested deeper than {NESTED_MAX}"
@@ -35,7 +38,39 @@ def fault_of(expression: str) -> str:
         return TOO_DEEP
     except (ValueError, OverflowError) as error:  # a number of thousands of digits
         return f"is no JMESPath expression: {error}"
-    return TOO_DEEP if _is_deep(tree) else ""
+    return TOO_DEEP if _is_deep(tree) else _fault_of_calls(expression, tree)
+
+
+def _fault_of_calls(expression: str, tree: Any) -> str:
+    """Return what is wrong with the functions called: they would raise at every message."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        waiting += [child for child in node["children"] if isinstance(child, dict)]
+        if node["type"] == "function_expression" and (
+            fault := _fault_of_call(node["value"], len(node["children"]))
+        ):
+            where = _position_of_call(expression, node["value"])
+            return f"is no usable JMESPath expression at position {where}: {fault}"
+    return ""
+
+
+def _fault_of_call(name: str, given: int) -> str:
+    if name not in Functions.FUNCTION_TABLE:
+        return f"there is no function {name}()"
+    signature = Functions.FUNCTION_TABLE[name]["signature"]
+    wanted = len(signature)
+    if signature and signature[-1].get("variadic"):
+        return "" if given >= wanted else f"{name}() takes at least {wanted}, got {given}"
+    return "" if given == wanted else f"{name}() takes {wanted}, got {given}"
+
+
+def _position_of_call(expression: str, name: str) -> int:
+    tokens = list(Lexer().tokenize(expression))
+    for token, behind in pairwise(tokens):
+        if token["value"] == name and behind["type"] == "lparen":
+            return int(token["start"])
+    return 0
 
 
 def _is_deep(tree: Any) -> bool:

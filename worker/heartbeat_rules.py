@@ -50,6 +50,8 @@ def silence_fault(max_silence: float, interval: float, first: float | None) -> s
 def _of_messages(settings: PingSettings) -> Iterator[tuple[str, str]]:
     if not settings.payload:
         yield "payload", "is missing: an application ping must say what to send"
+    elif not _is_text(settings.payload):
+        yield "payload", "is no UTF-8: an application ping is a text message (RFC 6455 section 5.6)"
     if not settings.has_matcher:
         yield "pong_matcher", "is missing: an application ping must know its answer"
     if settings.pong_id is not None:
@@ -60,6 +62,14 @@ def _of_messages(settings: PingSettings) -> Iterator[tuple[str, str]]:
         yield "timeout", "must not be above interval: without pong_id pongs cannot be told apart"
     if settings.misses > 1:
         yield "misses", "above 1 needs pong_id: a late pong could not be told from the next ping's"
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _of_frames(settings: PingSettings) -> Iterator[tuple[str, str]]:

@@ -119,3 +119,8 @@ def test_a_ping_of_the_exchange_that_cannot_be_answered_is_refused(rules, text):
 def test_a_matcher_beside_ping_frames_is_told_both_ways_out():
     with pytest.raises(ValueError, match="leave it out, or switch use_ws_ping off"):
         HeartbeatConfig(pong_matcher={"text": "pong"})
+
+
+def test_a_heartbeat_of_the_exchange_that_is_idle_only_or_not_but_nothing_else():
+    with pytest.raises(ValueError, match="server_heartbeat idle_only must be True or False"):
+        HeartbeatConfig(server_heartbeat={"match": "beat", "max_gap": 5, "idle_only": "no"})

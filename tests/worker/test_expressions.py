@@ -22,6 +22,27 @@ def test_what_would_exhaust_its_reader_is_refused(deep):
     assert f"deeper than {NESTED_MAX}" in fault_of(deep)
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("op == 'x' && nofunc(op)", "at position 13: there is no function nofunc()"),
+        ("nofunc == `1` || nofunc (a)", "at position 17: there is no function nofunc()"),
+        ("contains(op)", "at position 0: contains() takes 2, got 1"),
+        ("a[?length(@, @) == `1`]", "at position 3: length() takes 1, got 2"),
+        ("merge()", "at position 0: merge() takes at least 1, got 0"),
+    ],
+)
+def test_a_call_that_would_raise_at_every_message_is_a_fault_with_its_position(bad, why):
+    assert fault_of(bad) == f"is no usable JMESPath expression {why}"
+
+
+@pytest.mark.parametrize(
+    "good", ["contains(op, 'x')", "sort_by(a, &b)[0]", "merge(a, b, c)", "length(keys(@)) > `1`"]
+)
+def test_calls_as_they_should_be_have_no_fault(good):
+    assert fault_of(good) == ""
+
+
 def test_the_library_refuses_the_same():
     with pytest.raises(ValueError, match="pong_matcher is no usable JMESPath"):
         HeartbeatConfig(

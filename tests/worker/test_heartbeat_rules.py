@@ -27,6 +27,7 @@ LATE = {"timeout": 30}
         FRAMES,
         MESSAGES,
         NUMBERED,
+        replace(FRAMES, payload=b"\xff"),
         replace(FRAMES, **LATE, misses=3),
         replace(FRAMES, **LATE, misses=3, payload=b"${seq}"),
         replace(NUMBERED, **LATE, misses=3),
@@ -42,6 +43,7 @@ def test_what_can_be_is_no_contradiction(settings):
     [
         (replace(MESSAGES, use_ws_ping=True), ["use_application_ping"]),
         (replace(MESSAGES, payload=b"", has_matcher=False), ["payload", "pong_matcher"]),
+        (replace(MESSAGES, payload=b"\xff"), ["payload"]),  # the exchange would close with 1007
         (replace(MESSAGES, **LATE, misses=2), ["timeout", "misses"]),
         (replace(NUMBERED, payload=b"ping"), ["pong_id"]),
         (replace(FRAMES, payload=b"x" * 126), ["payload"]),
