@@ -145,7 +145,8 @@ class JournalReader:
         self._require_whole()
         publish, oldest = self._words[PUBLISH], self._oldest()
         found = []
-        positions = (at & -ALIGN for at in self._index.tolist() if oldest <= at < publish)
+        # A set: slots that no number has used yet are zero, which is the first record's position.
+        positions = {at & -ALIGN for at in self._index.tolist() if oldest <= at < publish}
         for position in sorted(positions):
             head = self._head(position)
             if head is not None and not head[0] & PADDING:

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shm
+from shm.journal import Journal
+from shm.journal_layout import SIZE_MIN
 from shm.layout import SampleKind
 from shm.reader import Reader
 from shm.stats import StatsWriter
@@ -110,3 +112,23 @@ def test_the_package_lists_what_it_gives():
     assert all(getattr(shm, name) for name in shm.__all__)
     with pytest.raises(AttributeError, match="attacj"):
         _ = shm.attacj
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 2000])  # of 512 slots, before and after many laps
+def test_the_index_of_a_journal_has_each_frame_once_in_order(tmp_path, writer, count):
+    journal = Journal.take_over(tmp_path, "a", size=SIZE_MIN, incarnation=1)
+    for seq in range(1, count + 1):
+        journal.append(seq, b"x" * (90 + seq % 7))
+    with Reader(tmp_path, "a") as reader:
+        index = reader.journal_index()
+        assert index.dtype.names == ("seq", "position", "size")
+        first = int(index["seq"][0]) if count else 1
+        assert index["seq"].tolist() == list(range(first, count + 1))
+        assert first == 1 or first > count - 700
+        assert (index["size"] == 90 + index["seq"] % 7).all()
+        assert (np.diff(index["position"]) >= 96).all()
+        for seq, _position, size in index[-3:].tolist():
+            assert [(found, len(frame)) for found, frame in reader.frames(seq, seq)] == [
+                (seq, size)
+            ]
+    journal.close()
