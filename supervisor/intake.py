@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import select
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -92,6 +93,7 @@ class Intake:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._waking = threading.RLock()  # a signal's handler may come amid its own thread's
         self._epoll.register(self._wake, select.EPOLLIN)
         self.fd = self._epoll.fileno()
 
@@ -245,8 +247,9 @@ class Intake:
 
     def stop(self) -> None:
         """End; safe to call from any thread and from a signal handler."""
-        if self._wake >= 0:  # a number once closed may be anybody's
-            os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._wake >= 0:  # a number once closed may be anybody's
+                os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Close everything; a second call does nothing."""
@@ -258,7 +261,8 @@ class Intake:
             self._drop(source)
         self._inlets.clear()
         self._event_inlet = None
-        self.forsake()
+        with self._waking:  # not in a forked child: who holds it may not be there
+            self.forsake()
         self._context.destroy(0)
 
     def forsake(self) -> None:
