@@ -81,21 +81,29 @@ class WorkerWords:
         self.close()
         self._view = fresh
 
-    def head(self, pid: int) -> int | None:
+    def head(self, pid: int, epoch: int) -> int | None:
         """
         Return the number of the last message that a worker has sent, ``None`` if nobody can tell.
 
+        A living worker that was not heard yet will speak for itself, over the wire. A dead one that
+        lived too briefly to be heard will not: its number is told.
+
         Args:
-            pid: The worker that was heard last. Any other will speak for itself, over the wire. 0:
-                none was ever heard, then that of a dead one is told.
+            pid: The worker that was heard last; 0 if none was.
+            epoch: The last incarnation known. Numbers go on in later ones only: another run of the
+                fleet begins with the first.
 
         """
         view = self._view
         if view is None or view.truncated():
             return None
-        if view.pid != pid if pid else view.locked():
-            return None
-        return view.words[Word.SEQ]
+        goes_on = view.pid == pid or ((not pid or view.epoch > epoch) and not view.locked())
+        return view.words[Word.SEQ] if goes_on else None
+
+    def dead(self) -> bool:
+        """Return whether the worker of the latest incarnation seen has died."""
+        view = self._view
+        return view is not None and not view.locked()
 
     def close(self) -> None:
         """Unmap."""

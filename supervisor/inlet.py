@@ -276,9 +276,18 @@ class Inlet:
             wants_past: Whether those of a dead worker are wanted that was never heard.
 
         """
-        self._words.remap()
-        head = self._words.head(self._pid) if self._pid or wants_past else None
-        if head is not None and self._suspicion is None:
+        if self._suspicion is not None:
+            return
+        words = self._words
+        words.remap()
+        if not self._pid and not wants_past:
+            return
+        head = words.head(self._pid, self.sequencer.epoch)
+        if words.dead():
+            # The fleet may have removed the segment of a successor that we never saw. All wrote
+            # into one journal, and it is mapped.
+            head = max(head or 0, self._repairs.last_seq())
+        if head is not None:
             self._suspicion = Head(head, time.monotonic_ns())
 
     def settle(self, out: deque[Item]) -> None:

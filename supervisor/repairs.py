@@ -84,6 +84,15 @@ class Repairs:
         holes = holes_of((seq for seq, _frame in frames), look.first, look.last)
         return Found([message for message in messages if message is not None], holes, oldest)
 
+    def last_seq(self) -> int:
+        """Return the newest number of the journal that was opened last, 0 if none."""
+        if self._reader is None:
+            return 0
+        try:
+            return self._reader.last_seq
+        except SegmentError:
+            return 0
+
     def _frames(self, first: int, last: int) -> tuple[Frames, int]:
         """Return frames, and the oldest number that is kept where some are missing."""
         if self._reader is None:

@@ -72,7 +72,8 @@ class StatsSegment(Target):
         finally:
             memory.listen(heard.append)
             memory.stamp_ns(rng.choice((3, 4)))
-            words.head(rng.choice((0, 1)))
+            words.head(rng.choice((0, 1)), rng.choice((0, 1)))
+            words.dead()
             memory.close()
             words.close()
 

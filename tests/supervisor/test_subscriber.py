@@ -26,6 +26,7 @@ from supervisor.errors import (
     StreamEnded,
     TopicRefused,
 )
+from supervisor.heads import WorkerWords
 from supervisor.subscriber import Gap, Message, SessionChange, Subscriber
 from worker.envelope import HEADER
 
@@ -538,6 +539,22 @@ def test_a_close_by_another_thread_ends_a_wait(fleet):
     subscriber.stop()  # its descriptors are gone, and their numbers may be others'
 
 
+def test_a_close_amid_a_stop_of_another_thread_takes_nothing_from_it(fleet, monkeypatch):
+    subscriber, write = Subscriber("small", "a"), os.eventfd_write
+    closing = threading.Thread(target=subscriber.close)
+
+    def write_late(descriptor, value):
+        if closing.ident is None:
+            closing.start()
+            closing.join(0.3)  # long enough to close it, if that were let
+        write(descriptor, value)
+
+    monkeypatch.setattr(os, "eventfd_write", write_late)
+    subscriber.stop()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
+
+
 def test_a_stop_after_the_close_writes_into_no_other_descriptor(fleet):
     subscriber = Subscriber("small", "a")
     subscriber.close()
@@ -600,6 +617,51 @@ def test_it_ends_with_the_fleet_if_asked_and_with_all_that_was_published(fleet):
         fleet.registry.close()
         (fleet.shm_dir / "registry").unlink()
         assert told(subscriber) == ["4r", "5r"]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_a_worker_sent_that_nobody_heard_is_given_though_none_follows_it(fleet, removed):
+    """It lived for milliseconds, and so did, with ``removed``, its segment."""
+    a = fleet.publishers["a"]
+    with Subscriber("small", "a", until_fleet_ends=True) as subscriber:
+        attached(fleet, subscriber, "a")
+        a.send(2)
+        assert told(heard(subscriber)) == [1, 2]
+        a.kill()
+        a.start()
+        a.send(3, sent=False)
+        a.kill()
+        if removed:
+            fleet.clear()
+        fleet.registry.close()
+        (fleet.shm_dir / "registry").unlink()
+        assert told(subscriber) == ["session", "3r", "4r", "5r"]
+
+
+def test_what_a_worker_sent_that_nobody_heard_and_no_journal_has_is_told(base):
+    with SmallFleet(base, "a", journal=0) as fleet, Subscriber("small", "a") as subscriber:
+        a = fleet.start().publishers["a"]
+        attached(fleet, subscriber, "a")
+        a.send(2)
+        assert told(heard(subscriber)) == [1, 2]
+        a.kill()
+        a.start()
+        a.send(3, sent=False)
+        a.kill()
+        assert told(heard(subscriber, LONG_S)) == [(3, 5)]
+
+
+def test_only_a_dead_successor_that_nobody_heard_is_spoken_for(fleet):
+    a, words = fleet.publishers["a"], WorkerWords(fleet.shm_dir, "a")
+    a.send(7)
+    words.remap()
+    heard_last = os.getpid()  # any other process
+    assert words.head(heard_last, 0) is None, "it lives and will speak for itself"
+    assert words.head(a.process.pid, 1) == 7
+    a.kill()
+    assert words.head(heard_last, 0) == 7
+    assert words.head(heard_last, 1) is None, "of another run of the fleet"
+    words.close()
 
 
 @pytest.fixture
