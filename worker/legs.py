@@ -237,6 +237,8 @@ class Legs(ABC):
         self._mind_timer = self._loop.call_later(MIND_S, self._mind)
 
     def _mind_no_more(self) -> None:
+        if self._overlap is not None:
+            self._count()  # what it counted since it was minded last
         if self._mind_timer is not None:
             self._mind_timer.cancel()
             self._mind_timer = None

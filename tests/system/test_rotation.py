@@ -19,9 +19,10 @@ from rotating import (
     rotating,
     rotations,
     sessions_told,
+    word,
 )
 
-from shm.layout import Counter
+from shm.layout import Counter, Word
 
 pytestmark = pytest.mark.system
 
@@ -62,6 +63,18 @@ def test_an_ordered_rotation_costs_and_doubles_no_message(tmp_path):
         (closed,) = events_of(listener, "leg_down")
         assert closed["cause"] == "rotated"
         assert sessions_told(listener) == [1], "no hole, so nothing is to be built anew"
+
+
+def test_an_end_amid_a_rotation_counts_what_came_twice(tmp_path):
+    with rotating(tmp_path) as (fleet, _exchange, _listener):
+        fleet.command("rotate", "a")
+        wait_for(lambda: count(fleet, Counter.OVERLAP_DUPLICATES), "two sessions bring the same")
+        fleet.command("stop", "a", "--wait", "20")
+        assert not count(fleet, Counter.ROTATIONS)
+        received, twice = (
+            count(fleet, counter) for counter in (Counter.MESSAGES, Counter.OVERLAP_DUPLICATES)
+        )
+        assert received - twice == word(fleet, Word.SEQ)
 
 
 def test_at_its_age_a_session_is_replaced_again_and_again(tmp_path):
