@@ -10,12 +10,13 @@ TWICE := $(BIN)/python tests/support/second_look.py
 QUIETLY := install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types contracts unit system fuzz bench autobahn clean
+.PHONY: help demo test style types contracts unit system fuzz chaos bench autobahn clean
 
 help:
 	@echo "make demo   a fleet of 8 connections against the embedded exchange; Ctrl-C ends it"
 	@echo "make test   formatting, lint, types, import contracts, unit and system tests"
 	@echo "make fuzz   bad input for FUZZ_SECONDS (60) in all; FUZZ_SEED, FUZZ_ONLY and FUZZ_CASE repeat a fault"
+	@echo "make chaos  random faults on a fleet under load and an account: CHAOS_SECONDS (60), CHAOS_WORKERS (20); CHAOS_SEED repeats them"
 	@echo "make autobahn  the Autobahn test suite on both engines; needs docker"
 	@echo "make bench  the measurements of docs/performance.md; QUICK=1 for a short run"
 
@@ -57,6 +58,15 @@ fuzz: $(VENV)/.test
 	PYTHONPATH=tests:tests/support:. $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) \
 	    $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(if $(FUZZ_ONLY),--only $(FUZZ_ONLY)) \
 	    $(if $(FUZZ_CASE),--case $(FUZZ_CASE))
+
+# Ends with 1 if a message was lost, or a descriptor, a file or a process was left. CHAOS_ONLY takes
+# words that names of faults contain: CHAOS_ONLY=rotate.
+CHAOS_SECONDS ?= 60
+CHAOS_WORKERS ?= 20
+chaos: $(VENV)/.test
+	PYTHONPATH=tests:tests/support:. $(BIN)/python -m chaos --seconds $(CHAOS_SECONDS) \
+	    --workers $(CHAOS_WORKERS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) \
+	    $(if $(CHAOS_RATE),--rate $(CHAOS_RATE)) $(if $(CHAOS_ONLY),--only $(CHAOS_ONLY))
 
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,bench]'

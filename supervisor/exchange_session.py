@@ -48,6 +48,9 @@ class Server(Protocol):
     def market(self, session: "Session") -> SharedFeed:
         """Return the market that the sessions of an exchange share."""
 
+    def leave_out(self, session: "Session") -> None:
+        """Count a message of a shared market that a session does not get."""
+
     def command(self, target: str) -> tuple[int, Any]:
         """Carry out an HTTP command; return status and document."""
 
@@ -297,7 +300,9 @@ class Session(asyncio.Protocol):
 
     def give(self, message: Message) -> None:
         """Send a data message of the shared market (exchange_shared.Receiver)."""
-        if self._is_paused or self._suffers(FaultKind.MUTE_DATA):
+        faulty = self._suffers(FaultKind.MUTE_DATA) or self._suffers(FaultKind.HALF_OPEN)
+        if self._is_paused or faulty:
+            self._server.leave_out(self)
             return
         lag = self._fault(FaultKind.LAG) if self._server.faults else None
         self._given += 1

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -42,6 +43,7 @@ class Exchanges:
         self._sessions: dict[int, Session] = {}
         self._opened = 0
         self._markets: dict[str, SharedFeed] = {}
+        self._left_out: Counter[str] = Counter()  # by tag
 
     def enter(self, session: Session) -> int:
         """Take a session that is open; return its number, from 1."""
@@ -59,6 +61,10 @@ class Exchanges:
             self._markets[session.path] = SharedFeed(EXCHANGES[session.path](), self.spec)
         return self._markets[session.path]
 
+    def leave_out(self, session: Session) -> None:
+        """Count a message of a shared market that a session does not get."""
+        self._left_out[session.tag] += 1
+
     def command(self, target: str) -> tuple[int, Any]:
         """Carry out an HTTP command; return status and document."""
         parts = urlsplit(target)
@@ -68,13 +74,15 @@ class Exchanges:
                 return 200, [session.describe() for session in self._sessions.values()]
             case "faults":
                 return 200, [fault.describe() for fault in self.faults.active()]
+            case "left_out":
+                return 200, self._left_out
             case "clear":
                 self.faults.clear()
                 return 200, []
             case "fault":
                 return self._fault(query)
             case _:
-                return 404, {"error": "commands: fault, faults, clear, sessions"}
+                return 404, {"error": "commands: fault, faults, clear, sessions, left_out"}
 
     def _fault(self, query: dict[str, str]) -> tuple[int, Any]:
         try:

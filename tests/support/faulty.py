@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from fleet import Fleet, wait_for
+from fleet import PATIENCE_S, Fleet, wait_for
 from injected import LOGIN
 from listening import listening
 
@@ -51,7 +51,7 @@ class FaultyFleet(Fleet):
     def tell(self, verb, *names, **keys):
         """Give the supervisor an order, without the cost of an interpreter."""
         order = Order(verb, tuple(names), **keys)
-        reply = send_order(self.runtime_dir / "control.sock", order, 20)
+        reply = send_order(self.runtime_dir / "control.sock", order, PATIENCE_S)
         assert reply is not None, f"{verb}: no answer"
         return reply
 

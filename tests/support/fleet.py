@@ -142,16 +142,16 @@ class Fleet:
             self.process.wait(PATIENCE_S)
 
     def pids(self):
-        """Every process of this fleet: they all carry its FEEDWARDEN_SHM."""
+        """Every process of this fleet."""
+        numbers = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
+        return [pid for pid in numbers if pid != os.getpid() and self.owns(pid)]
+
+    def owns(self, pid):
+        """Return whether a process is of this fleet: they all carry its FEEDWARDEN_SHM."""
         marker = f"FEEDWARDEN_SHM={self.shm_base}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            with contextlib.suppress(OSError):
-                if marker in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-        return found
+        with contextlib.suppress(OSError):
+            return marker in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return False
 
 
 @contextlib.contextmanager
