@@ -92,7 +92,7 @@ class Account:
         return "\n".join([*lines, f"the supervisor's log: {self.log}"])
 
 
-def settle(account, found, counted, left_out):
+def settle(account, found, counted, left_out, doubts):
     """
     Note what was lost, and every other wrong.
 
@@ -101,6 +101,7 @@ def settle(account, found, counted, left_out):
         found: The witness's findings.
         counted: By connection, what the workers' counters say.
         left_out: By connection, how many messages the exchange has kept to itself.
+        doubts: By connection, how many the counters may have counted twice.
 
     """
     account.received, account.delivered = found.taken.total(), found.given.total()
@@ -112,9 +113,9 @@ def settle(account, found, counted, left_out):
     ]
     account.lost += found.gaps
     account.lost += [
-        (counted[name] - found.taken[name], f"{name}: counted by its workers, in no journal")
-        for name in counted
-        if counted[name] > found.taken[name]
+        (count - found.taken[name], f"{name}: counted by its workers, in no journal")
+        for name, count in counted.items()
+        if count - doubts.get(name, 0) > found.taken[name]
     ]
     account.lost += [
         (

@@ -12,13 +12,12 @@ from chaos.witness import Findings
 NAMES = ("a", "b")
 
 
-def settled(counted=(10, 5), left_out=None, **found):
+def settled(counted=(10, 5), left_out=None, doubts=None, **found):
     """The account of a run in which 15 messages were taken and delivered, but for what is given."""
     whole = {"taken": Counter(a=10, b=5), "given": Counter(a=10, b=5)}
     account = Account(1, 1)
-    settle(
-        account, Findings(**whole | found), dict(zip(NAMES, counted, strict=True)), left_out or {}
-    )
+    counters = dict(zip(NAMES, counted, strict=True))
+    settle(account, Findings(**whole | found), counters, left_out or {}, doubts or {})
     return account
 
 
@@ -27,6 +26,7 @@ def test_what_was_taken_and_delivered_is_clean():
     assert account.is_clean
     assert (account.received, account.counted, account.delivered) == (15, 15, 15)
     assert settled(counted=(9, 5)).is_clean, "a killed worker has not counted its last read"
+    assert settled(counted=(12, 5), doubts={"a": 2}).is_clean
     assert settled(jumps=Counter(a=3), left_out={"a": 3}).is_clean
 
 
