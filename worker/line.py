@@ -68,7 +68,7 @@ class WireEvents(Protocol):
         """A PING frame came; it is answered already."""
 
     def on_read(self) -> None:
-        """All frames of one read were told."""
+        """All frames of one read, or of a slice of it, were told."""
 
     def on_closed(self, ending: Ending) -> None:
         """The socket is gone."""

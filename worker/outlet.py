@@ -138,15 +138,15 @@ class Outlet:
         try:
             self._raw_send(frame, DONTWAIT)
         except zmq.Again:
-            self.full(frame)
+            self.full(frame, self._words[SEQ])
 
-    def full(self, frame: bytes) -> None:
-        """Send a frame past a subscriber whose queue is full."""
+    def full(self, frame: bytes, seq: int) -> None:
+        """Send a frame past a subscriber whose queue is full; ``seq`` is the head meanwhile."""
         self._xpub.setsockopt(zmq.XPUB_NODROP, 0)
         self._raw_send(frame, DONTWAIT)
         self._xpub.setsockopt(zmq.XPUB_NODROP, 1)
         self._counters[QUEUES_FULL] += 1
-        self._slow.full(self._words[SEQ], time.monotonic_ns())
+        self._slow.full(seq, time.monotonic_ns())
 
     # The predecessor's subscribers -------------------------------------------------------------
 

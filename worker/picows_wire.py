@@ -149,7 +149,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
             self._parse_rest()
         else:
             self._parse(nbytes)
-        self._events.on_read()
+            self._events.on_read()
         if (is_full or self._rest) and self._transport is not None:
             self._full_reads += 1
             self._has_more = True
@@ -168,6 +168,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
             room[:count] = self._rest[:count]
             self._rest = self._rest[count:]
             self._parse(count)
+            self._events.on_read()
             if monotonic_ns() >= ends_ns:
                 return
 
@@ -176,7 +177,6 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
             return
         if self._rest:
             self._parse_rest()
-            self._events.on_read()
             self._shut_if_broken()
         if self._rest:
             self._loop.call_soon(self._read_on)

@@ -96,9 +96,9 @@ class Publisher:
         topic.last_ns = now_ns
         topic.data(payload, is_text, now_ns, wall_ns)
 
-    def show(self) -> None:
-        """Make the head sequence number visible: all messages of a read are published."""
-        self._stream.show()
+    def flush(self) -> None:
+        """Send what a read brought, and make the head sequence number visible."""
+        self._stream.flush()
 
     def state(self, state: str, session: int) -> None:
         """Publish a change of state."""
@@ -127,7 +127,7 @@ class Publisher:
         self._outlet.greet(self._state_frame(Kind.HELLO))
 
     def _state_frame(self, kind: Kind) -> bytes:
-        self._stream.show()
+        self._stream.flush()
         head = self._words[SEQ]
         now_ns = time.monotonic_ns()
         header = HEADER.pack(
@@ -137,6 +137,7 @@ class Publisher:
 
     def event(self, announcement: Announcement, wall_ns: int, monotonic_ns: int) -> None:
         """Publish one of the session's events."""
+        self._stream.flush()  # what came before it goes before it
         self._event_seq += 1
         topic = topic_prefix(event_topic(self._origin, announcement.kind))
         topic_seq = self._event_topics[topic] = self._event_topics.get(topic, 0) + 1
@@ -180,5 +181,6 @@ class Publisher:
 
     def close(self) -> None:
         """Close after at most 100 ms of sending what is queued."""
+        self._stream.flush()
         self._outlet.close()
         self._context.term()

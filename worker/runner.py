@@ -106,7 +106,7 @@ class Runner:
         self.state, self.ping, self.pong = self._report.state, self._report.ping, self._report.pong
         self.announce, self.dialect_error = self._report.announce, self._report.dialect_error
         self.message: Callable[[bytes, bool, int, int], None] = self._publisher.data
-        self.read = self._publisher.show
+        self.read = self._publisher.flush
         if spec.publish.key is not None:
             self.message = self._message_of_key
         self._topic_timer: asyncio.TimerHandle | None = None

@@ -1,8 +1,11 @@
 """Stream: the hot path of a worker, from a message to its frame in the journal and on its way out.
 
-One function per topic, made once, its variables in cells: a call, two stores into shared memory
-and a send for each message, and nothing looked up that could have been before (``tests/bench``,
-section hot). What need not be shown for each message is shown once a read (``Stream.show``).
+One function per topic, made once, its variables in cells: a call and two stores into shared memory
+for each message, and nothing looked up that could have been before (``tests/bench``, section hot).
+
+What need not be done for each message is done once a read (``Stream.flush``). Sending is of that
+kind: libzmq's thread sleeps as soon as it has nothing to do, and to wake it for each message of a
+burst costs more than the message (docs/decisions/0014).
 """
 
 import struct
@@ -32,8 +35,8 @@ class Outlet(Protocol):
 
     send_data: Callable[[bytes, int], object] | None
 
-    def full(self, frame: bytes) -> None:
-        """Send a frame past a subscriber whose queue is full."""
+    def full(self, frame: bytes, seq: int) -> None:
+        """Send frame number ``seq`` past a subscriber whose queue is full."""
 
 
 class Stream(NamedTuple):
@@ -41,12 +44,12 @@ class Stream(NamedTuple):
     The data of one connection.
 
     ``on_topic`` returns the function that publishes messages of a topic: given payload, whether it
-    is text, and when its bytes arrived (CLOCK_MONOTONIC and CLOCK_REALTIME, ns). ``show`` makes the
-    head sequence number visible; call it at the end of each read.
+    is text, and when its bytes arrived (CLOCK_MONOTONIC and CLOCK_REALTIME, ns). ``flush`` shows
+    the head sequence number and sends; call it at the end of each read.
     """
 
     on_topic: Callable[[str], Data]
-    show: Callable[[], None]
+    flush: Callable[[], None]
 
 
 def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> Stream:
@@ -54,7 +57,8 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
     Return the stream that goes on from the head word.
 
     With a journal, a kill within a read leaves the head word behind; the successor reads the last
-    number from the journal. Without one the head word is stored before each send.
+    number from the journal. Without one the head word is stored for each message. Either way that
+    is before the message is sent.
     """
     words, counters = stats.words, stats.counters
     seq = words[SEQ]
@@ -67,12 +71,16 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
         ring, quick_max = journal.words, journal.quick_max
         at, quick_end, position = journal.at, journal.quick_end, journal.position
 
-    def show() -> None:
+    unsent: list[bytes] = []  # records of this read
+
+    def flush() -> None:
         words[SEQ] = seq
         if (
             journal is not None and seq != skipped
         ):  # it leads to a record, or the journal is damaged
             journal.tell(seq)
+        if unsent:
+            send_all()
 
     def keep(frame: bytes) -> None:
         """Keep a frame the long way: there is no room announced for it, or it is long."""
@@ -90,9 +98,18 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
             # newest record number by number, and would stop here.
             quick_end = at
 
-    def overflow(frame: bytes) -> None:
-        show()
-        outlet.full(frame)
+    def send_all() -> None:
+        records = unsent.copy()
+        unsent.clear()
+        for number, record in enumerate(records, seq - len(records) + 1):
+            send = outlet.send_data
+            if send is None:  # the last subscriber has gone
+                return
+            frame = record[HEAD_BYTES:]
+            try:
+                send(frame, DONTWAIT)
+            except zmq.Again:
+                outlet.full(frame, number)
 
     def on_topic(topic: str) -> Data:
         prefix = topic_prefix(topic)
@@ -103,7 +120,7 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
         # The journal's head, topic and header in one go.
         packer = struct.Struct(f"{HEAD.format}{len(text)}s{VARIABLE}")
         pack, head_bytes = packer.pack, packer.size - HEAD_BYTES
-        topic_seq = 0
+        topic_seq, send_later = 0, unsent.append
 
         def data(payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
             nonlocal seq, topic_seq, at, position, is_first
@@ -126,14 +143,9 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
                 position += length + 15 & -8
                 ring[PUBLISH] = position
                 at = end + 7 & -8
-            send = outlet.send_data
-            if send is not None:
-                frame = record[HEAD_BYTES:]
-                try:
-                    send(frame, DONTWAIT)
-                except zmq.Again:
-                    overflow(frame)
+            if outlet.send_data is not None:
+                send_later(record)
 
         return data
 
-    return Stream(on_topic, show)
+    return Stream(on_topic, flush)

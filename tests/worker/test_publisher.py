@@ -62,7 +62,7 @@ class Bench:
                 self.publisher.data(*said)
             else:
                 self.publisher.data_of_key(key, *said)
-        self.publisher.show()
+        self.publisher.flush()
 
     def look(self):
         """What the timer does; return what it would announce."""
