@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shm import layout
+from shm.journal_layout import JOURNAL_HASH
 from shm.layout import BUCKETS, VALUE_MAX, Counter, Word, bucket_edges, bucket_index, stats_layout
 
 # Changes exactly when the byte layout does: bump MAJOR or MINOR with it.
@@ -83,6 +84,8 @@ def test_the_layout_page_shows_every_word_counter_and_offset():
         assert re.search(rf"\| 0x{section.offset:06x} \|.*{section.name}", page), section
     for section in (sections.events, sections.samples):
         assert re.search(rf"\| 0x{section.offset:06x} \|.*{section.name}", page), section
+    for number in (layout.LAYOUT_HASH, JOURNAL_HASH, layout.ENDIAN_TAG):
+        assert f"0x{number:016x}" in page, "who reads without our code has nothing else to compare"
     for word in Word:
         assert f"| {int(word)} | `{word.name.lower()}` |" in page, word
     for counter in Counter:
