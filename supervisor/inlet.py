@@ -196,9 +196,13 @@ class Inlet:
         if head is None:
             self.counts.malformed += 1
             return
+        self._emit(self.sequencer.head(head), out)
+        self._heard(head)
+
+    def _heard(self, head: Head) -> None:
+        """Note that a worker speaks, and which."""
         self.heard_ns = time.monotonic_ns()
         self._suspicion = None  # it speaks for itself
-        self._emit(self.sequencer.head(head), out)
         if head.pid != self._pid:
             self._pid = head.pid
             self._words.remap()
@@ -243,9 +247,10 @@ class Inlet:
             if time.monotonic_ns() - message.monotonic_ns <= max_age_ns:
                 break
         if message is not None:
-            self._emit(self.sequencer.skip(message.seq), out)
-            if head is not None and head.seq < message.seq:  # it came before
-                self._take_state(head, out)
+            passed = head if head is not None and head.seq < message.seq else None
+            self._emit(self.sequencer.skip(message.seq, passed), out)
+            if passed is not None:
+                self._heard(passed)
                 head = None
             self._take(message, out)
         if head is not None:

@@ -113,10 +113,7 @@ class Sequencer:
 
     def head(self, head: Head) -> Actions:
         """Take a state frame; those of a connection come in order with its messages."""
-        actions: Actions = []
-        going_back = head.seq + 1 if not head.hello else self.expected
-        if self._is_anew(head.epoch, going_back, head.at_ns, head.pid):
-            actions = self._begin_anew(head.epoch)
+        actions = self._begins_with(head)
         if not self.expected:
             wanted = head.epoch or self._join is not Join.LIVE
             return self._begin(head.seq, head) if wanted and not head.hello else self._mark(head)
@@ -142,14 +139,21 @@ class Sequencer:
             return actions + self.message(held)
         return actions + self._mark(held) if held is not None else actions
 
-    def skip(self, before: int) -> Actions:
-        """Leave out what is not delivered yet of the numbers below ``before``."""
-        if not 0 < self.expected < before:
-            self.expected = max(self.expected, before)
-            return []
-        gap = self._gap(self.expected, before - 1, OVERRUN)
-        self.expected = before
-        return [gap]
+    def skip(self, before: int, head: Head | None = None) -> Actions:
+        """
+        Leave out what is not delivered yet of the numbers below ``before``.
+
+        Args:
+            before: The first number that is not left out.
+            head: The last one told among them. It is not taken afterwards: what it says is
+                behind then, which would be a new beginning.
+
+        """
+        actions = [] if head is None else self._begins_with(head)
+        if 0 < self.expected < before:
+            actions.append(self._gap(self.expected, before - 1, OVERRUN))
+        self.expected = max(self.expected, before)
+        return actions if head is None else actions + self._mark(head)
 
     # Inside ----------------------------------------------------------------------------------
 
@@ -158,6 +162,13 @@ class Sequencer:
         return self.expected > 0 and self._lineage.is_anew(
             epoch, at_ns, goes_back=goes_back, pid=pid
         )
+
+    def _begins_with(self, head: Head) -> Actions:
+        """Begin anew if a state frame says so."""
+        going_back = head.seq + 1 if not head.hello else self.expected
+        if self._is_anew(head.epoch, going_back, head.at_ns, head.pid):
+            return self._begin_anew(head.epoch)
+        return []
 
     def _begin_anew(self, epoch: int) -> Actions:
         """Count from 1 again: a connection that begins has sent nothing before that."""

@@ -84,10 +84,7 @@ class TopicSequencer:
 
     def head(self, head: Head) -> Actions:
         """Take a state frame; those of a connection come in order with its messages."""
-        actions: Actions = []
-        going_back = self._reached + 1 if head.hello else head.seq + 1
-        if self._is_anew(head.epoch, going_back, head.at_ns, head.pid):
-            actions = self._begin_anew(head.epoch)
+        actions = self._begins_with(head)
         if not self._epoch:
             wanted = head.epoch or self._since is not None or self._join is not Join.LIVE
             return self._begin(head.seq, head) if wanted and not head.hello else self._mark(head)
@@ -116,13 +113,17 @@ class TopicSequencer:
         self._oldest = 0
         return actions
 
-    def skip(self, before: int) -> Actions:
-        """Leave out what is not delivered yet of the numbers below ``before``."""
+    def skip(self, before: int, head: Head | None = None) -> Actions:
+        """Leave out what is not delivered yet below ``before``, as ``Sequencer.skip``."""
+        actions = [] if head is None else self._begins_with(head)
         first, self._reached = self._reached + 1, max(self._reached, before - 1)
+        if self._epoch and first < before:
+            actions.append(self._gap(first, before - 1, OVERRUN, None))
+        if head is not None:
+            actions += self._settle(head)
         self.turns.clear()
         self._from_one = False
-        known = self._epoch and first < before
-        return [self._gap(first, before - 1, OVERRUN, None)] if known else []
+        return actions
 
     # Inside ----------------------------------------------------------------------------------
 
@@ -130,6 +131,13 @@ class TopicSequencer:
         return self._epoch > 0 and self._lineage.is_anew(
             epoch, at_ns, goes_back=seq <= self._reached, pid=pid
         )
+
+    def _begins_with(self, head: Head) -> Actions:
+        """Begin anew if a state frame says so."""
+        going_back = self._reached + 1 if head.hello else head.seq + 1
+        if self._is_anew(head.epoch, going_back, head.at_ns, head.pid):
+            return self._begin_anew(head.epoch)
+        return []
 
     def _begin_anew(self, epoch: int) -> Actions:
         self.resyncs += 1

@@ -150,6 +150,17 @@ def test_skipping_is_one_gap_and_what_follows_is_in_turn():
     assert sequencer.skip(50) == []
 
 
+def test_a_head_amid_what_is_skipped_marks_its_session_and_begins_nothing_anew():
+    sequencer = Sequencer("a")
+    run(sequencer, head(0, 1), message(1, at=2))
+    assert told(sequencer.skip(50, head(20, 30))) == [(2, 49)]
+    assert told(sequencer.skip(90, head(60, 40, session=2))) == [(50, 89), "session"]
+    assert sequencer.resyncs == 0
+    assert told(run(sequencer, message(90, at=50))) == [90]
+    assert told(sequencer.skip(30, head(20, 70, epoch=1, pid=9))) == ["session", (1, 29)]
+    assert sequencer.resyncs == 1
+
+
 @st.composite
 def histories(draw):
     """What a worker did, over deaths, and what of it reached whom."""

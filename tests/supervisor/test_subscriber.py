@@ -471,6 +471,44 @@ def test_a_slow_consumer_may_skip_what_waits(fleet):
         assert told(heard(subscriber)) == [1002, 1003]
 
 
+@pytest.mark.parametrize("topics", [(), ("X",)])
+def test_a_state_told_amid_what_is_skipped_is_no_new_beginning(fleet, topics):
+    """It tells a head that was passed; taken for a new one, all would come once more."""
+    a = fleet.publishers["a"]
+    with Subscriber("small", "a", topics=topics, max_age=0.2, on_age="skip") as subscriber:
+        attached(fleet, subscriber, "a", subscriptions=2 if topics else 3)
+        a.send(2000, keys=["X"])
+        a.change()
+        a.change(mute=True)
+        a.send(1000, keys=["X"])
+        time.sleep(0.3)
+        a.send(1, keys=["X"])
+        items = heard(subscriber)
+        (gap,) = (item for item in items if isinstance(item, Gap))
+        assert (gap.cause, gap.last) == ("overrun", 3000)
+        assert gap.first < 2000, "the state is among what was skipped"
+        assert told(items[-1:]) == [3001]
+        assert not any(isinstance(item, SessionChange) for item in items)
+        assert subscriber.stats("a")["resyncs"] == 0
+        a.send(2, keys=["X"])
+        assert told(heard(subscriber)) == [3002, 3003]
+
+
+def test_a_session_that_changed_amid_what_is_skipped_is_told(fleet):
+    a = fleet.publishers["a"]
+    with Subscriber("small", "a", max_age=0.2, on_age="skip") as subscriber:
+        attached(fleet, subscriber, "a")
+        a.send(2000)
+        a.change(session=2)
+        a.change(mute=True, session=2)
+        a.send(1000)
+        time.sleep(0.3)
+        a.send(1)
+        items = heard(subscriber)
+        assert told(items)[-3:] == [(items[-3].first, 3000), "session", 3001]
+        assert subscriber.stats("a")["session_changes"] == 1
+
+
 def test_a_slow_consumer_may_be_told_by_an_error_that_costs_nothing(fleet):
     with Subscriber("small", "a", max_age=0.2, on_age="raise") as subscriber:
         attached(fleet, subscriber, "a")
