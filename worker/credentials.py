@@ -6,11 +6,17 @@ kept, so that a rotated key is the new one at the next dial. No error here quote
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import msgspec
 
 from worker.spec import Secret
 
 LIMIT_BYTES = 64 * 1024
+MASK = "***"
+MASKED_MIN = 4  # characters: a shorter value is in too many words, and no secret
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"  # systemd.exec(5)
 
 
@@ -38,6 +44,30 @@ def resolve(secret: Secret) -> str:
     if secret.kind == "file":
         return _first_line(secret, Path(secret.value), "create it, readable to this user only")
     return _first_line(secret, _credential_path(secret), _load_credential(secret))
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """
+    Return a text of somebody else's with these values made unreadable, in URLs and JSON too.
+
+    An operator's function raises what its HTTP client says, and that quotes the URL.
+    """
+    written = {
+        form
+        for value in secrets
+        if len(value) >= MASKED_MIN
+        for form in (
+            value,
+            quote(value),
+            quote(value, safe=""),
+            quote_plus(value),
+            msgspec.json.encode(value).decode()[1:-1],
+            repr(value)[1:-1],
+        )
+    }
+    for form in sorted(written, key=len, reverse=True):  # one may begin with another
+        text = text.replace(form, MASK)
+    return text
 
 
 def _from_environment(secret: Secret) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from worker.announcement import Cause
 from worker.budget import ConnectBudget
-from worker.credentials import SecretMissing, resolve
+from worker.credentials import SecretMissing, masked, resolve
 from worker.exits import Exit
 from worker.handshake import header_fault, url_fault
 from worker.login import HttpClient, Login, LoginContext, LoginFunction, LoginRefused, log_in
@@ -170,9 +170,9 @@ class Dialing:
             said = await log_in(self._login, context)
             route = self._checked(_joined(route, said))
         except LoginRefused as error:
-            refusal = _text(error), Exit.CREDENTIALS
+            refusal = _text(error, context), Exit.CREDENTIALS
         except Exception as error:  # an operator's function may raise anything
-            refusal = _text(error), None
+            refusal = _text(error, context), None
         if self._task is not asyncio.current_task():
             return  # given up meanwhile, which a function may fail to notice
         if refusal is not None:
@@ -193,5 +193,6 @@ def _plain(value: str | Secret) -> str:
     return value if isinstance(value, str) else resolve(value)
 
 
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:ERROR_TEXT_MAX]
+def _text(error: Exception, context: LoginContext) -> str:
+    said = masked(f"{type(error).__name__}: {error}", context.secrets.values())
+    return said[:ERROR_TEXT_MAX]

@@ -1,10 +1,12 @@
+import json
 import os
 import traceback
+import urllib.parse
 
 import pytest
 from raw_exchange import open_descriptors
 
-from worker.credentials import LIMIT_BYTES, SecretMissing, resolve
+from worker.credentials import LIMIT_BYTES, SecretMissing, masked, resolve
 from worker.spec import Secret
 
 KEY = "s3cr3t-k3y"
@@ -123,3 +125,27 @@ def test_what_is_printed_of_a_secret_is_its_reference(key_file):
     resolve(secret)
     assert repr(secret) == f"Secret(file:{secret.value})"
     assert KEY not in f"{secret} {secret!r}"
+
+
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        str,
+        repr,
+        json.dumps,
+        urllib.parse.quote,
+        urllib.parse.quote_plus,
+        lambda value: urllib.parse.quote(value, safe=""),
+    ],
+)
+def test_what_quotes_a_secret_is_told_without_it(quoting):
+    secret = 'a/b+c "d"\\ é&'
+    text = f"GET https://x/?key={quoting(secret)} failed"
+    said = masked(text, [secret, "a/b+c", "", "GET"])
+    assert "***" in said
+    assert quoting(secret) not in said
+    assert said.startswith("GET https://x/?key="), "too short to be a secret"
+
+
+def test_of_two_secrets_the_longer_one_leaves_nothing_behind():
+    assert masked("abcdefgh abcd", ["abcd", "abcdefgh"]) == "*** ***"

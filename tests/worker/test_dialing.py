@@ -1,6 +1,8 @@
 import asyncio
 import time
+from urllib.parse import quote_plus
 
+import httpx
 import pytest
 
 from worker.announcement import Cause
@@ -86,6 +88,20 @@ def test_a_login_that_raises_is_a_refusal_and_only_refused_ones_are_for_good(err
 
     text = f"{type(error).__name__}: {error}"
     assert dialled(login) == [("refused", Cause.LOGIN_FAILED, text, permanent)]
+
+
+@pytest.mark.parametrize("kind", [httpx.HTTPError, LoginRefused])
+def test_a_login_that_raises_what_quotes_a_secret_is_told_without_it(monkeypatch, kind):
+    """As ``raise_for_status`` does of the URL. Cut only afterwards, or a part of it would stay."""
+    monkeypatch.setenv("KEY", "hush/hush")
+
+    def login(context):
+        raise kind("x" * 180 + f" url 'https://h/?key={quote_plus(context.secrets['key'])}'")
+
+    ((told, _cause, error, _permanent),) = dialled(login, secrets=(("key", Secret("env", "KEY")),))
+    assert told == "refused"
+    assert "hus" not in error
+    assert len(error) <= 200
 
 
 def test_a_secret_that_is_missing_is_named_by_its_reference(monkeypatch):
