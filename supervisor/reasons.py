@@ -131,6 +131,10 @@ def _waiting(slot: Slot, now_ns: int, *, watched: bool) -> Reason:
     if not watched:
         return Reason(why, "nothing: no supervisor is there to start it", mend=RUN_AGAIN)
     mend = f"read its last words in the supervisor's log; at once: supervisor restart {slot.name}"
+    if slot.last_exit is not None and slot.last_exit.announcement.cause == Cause.OOM:
+        mend = (
+            f"give the machine or its cgroup more memory; at once: supervisor restart {slot.name}"
+        )
     left_s = max(0.0, (slot.next_attempt_ns - now_ns) / NS)
     return Reason(why, f"try number {life.attempt + 1} since it was last well", left_s, mend)
 

@@ -62,6 +62,13 @@ def test_a_failure_tells_what_the_operator_must_do(code, words):
     assert found.next == "nothing: it is not retried"
 
 
+def test_memory_that_ran_out_is_no_matter_of_last_words():
+    slot = replace(SLOT, state=State.BACKOFF, pid=0, last_exit=after(None, "SIGKILL", "oom"))
+    found = said("backoff", slot)
+    assert "ended by oom SIGKILL" in found.why
+    assert found.mend.startswith("give the machine or its cgroup more memory")
+
+
 def test_a_crash_loop_tells_when_the_next_try_is():
     life = Remembered(why="crash", attempt=6, deaths=(1, 2, 3, 4, 5))
     slot = replace(
