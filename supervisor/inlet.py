@@ -301,6 +301,12 @@ class Inlet:
         if head is not None:
             self._emit(self.sequencer.head(head), out)
 
+    def conclude(self, out: deque[Item], *, wants_past: bool) -> None:
+        """Take what shared memory tells now: whoever was heard will say nothing any more."""
+        self._suspicion = None
+        self.suspect(wants_past=wants_past)
+        self.settle(out)
+
     @property
     def is_suspicious(self) -> bool:
         """Whether a number from shared memory is waited for."""

@@ -199,10 +199,9 @@ class Intake:
     def _end(self) -> None:
         """Read to the end what the fleet has left, then end."""
         for inlet in self._inlets.values():
-            inlet.suspect(wants_past=self._wish.past)
             while not inlet.drain(self.ready, self._wish.budget):
                 pass
-            inlet.settle(self.ready)
+            inlet.conclude(self.ready, wants_past=self._wish.past)
         self._ended = True
 
     # Sources ---------------------------------------------------------------------------------
