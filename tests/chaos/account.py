@@ -120,7 +120,8 @@ def settle(account, found, counted, left_out, doubts):
     account.lost += [
         (
             jumped - left_out.get(name, 0),
-            f"{name}: sent by the exchange amid a session, taken by nobody",
+            f"{name}: sent by the exchange amid a session, taken by nobody: beyond the "
+            f"{left_out.get(name, 0)} that it left out; {', '.join(found.places.get(name, ()))}",
         )
         for name, jumped in found.jumps.items()
         if jumped > left_out.get(name, 0)

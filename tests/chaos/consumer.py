@@ -23,7 +23,7 @@ class Consumer(threading.Thread):
         delivered: By connection, what came, as ``mark_of`` tells it.
         gaps: Every ``Gap``.
         jumps: By connection, how many numbers of the exchange did not come between two messages
-            of one session.
+            of one session; ``places`` tells where.
         changes: How many ``SessionChange`` items came.
         repaired: How many messages came from a journal since ``begin``.
         wrongs: Breaches of order, in words.
@@ -34,7 +34,7 @@ class Consumer(threading.Thread):
     def __init__(self, fleet):
         super().__init__(name="consumer", daemon=True)
         self.delivered = defaultdict(Counter)
-        self.jumps = Counter()
+        self.jumps, self.places = Counter(), defaultdict(list)
         self.gaps, self.wrongs = [], []
         self.changes = self.repaired = 0
         self.failure = None
@@ -99,4 +99,5 @@ class Consumer(threading.Thread):
             self.wrongs.append(f"{name}: the exchange's number {number} after {last}")
         elif number > last + 1 and name not in self._anew:
             self.jumps[name] += number - last - 1
+            self.places[name].append(f"{number - last - 1} before seq {message.seq}")
         self._anew.discard(name)

@@ -36,6 +36,7 @@ class Findings:
     foreign: dict = field(default_factory=dict)
     gaps: list = field(default_factory=list)
     jumps: Counter = field(default_factory=Counter)
+    places: dict = field(default_factory=dict)
     changes: int = 0
     repaired: int = 0
     wrongs: list = field(default_factory=list)
@@ -102,7 +103,12 @@ def _watch(pipe, fleet, shm_base, shm_dir, names):
 
 
 def _compared(consumer, auditor, names):
-    found = Findings(jumps=consumer.jumps, changes=consumer.changes, repaired=consumer.repaired)
+    found = Findings(
+        jumps=consumer.jumps,
+        places=dict(consumer.places),
+        changes=consumer.changes,
+        repaired=consumer.repaired,
+    )
     for name in names:
         taken, given = auditor.taken[name], consumer.delivered[name]
         found.taken[name], found.given[name] = taken.total(), given.total()
