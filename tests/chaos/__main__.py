@@ -23,9 +23,10 @@ def main():
     print(f"seed {seed}", flush=True)
     account = run(options)
     print(account.table())
+    if complaints := account.complaints():
+        print(complaints)
     if account.is_clean:
         return 0
-    print(account.complaints())
     print(f"again: make chaos CHAOS_SEED={seed} CHAOS_WORKERS={given.workers}")
     return 1
 

@@ -23,6 +23,9 @@ class Account:
         lost: Taken or counted, and never given to the subscriber, whether it was told or not.
         changes: Sessions told as new to the subscriber.
         replaced, supervisors: Workers that followed another; supervisors that ran.
+        untold: Numbers of the exchange that are missing where no new session was told. No worker
+            took them, and it is no fault of the run: where a subscriber comes to two sessions of a
+            new worker by its journal, it cannot tell the second, for records do not say it.
         wrongs: Everything else that must not be: order, errors of the fleet, failures of the run.
 
     """
@@ -39,6 +42,7 @@ class Account:
     changes: int = 0
     replaced: int = 0
     supervisors: int = 0
+    untold: list = field(default_factory=list)
     lost: list = field(default_factory=list)
     wrongs: list = field(default_factory=list)
     leaks: Leaks = field(default_factory=Leaks)
@@ -57,6 +61,10 @@ class Account:
     def lost_count(self):
         return sum(count for count, _what in self.lost)
 
+    @property
+    def untold_count(self):
+        return sum(count for count, _what in self.untold)
+
     def table(self):
         """Return everything as lines of name and number."""
         rows = [(f"faults in {self.seconds:.0f} s", self.faults.total())]
@@ -71,6 +79,7 @@ class Account:
             ("  delivered", self.delivered),
             ("  of these repaired", self.repaired),
             ("  lost", self.lost_count),
+            ("missing of the exchange's, untold", self.untold_count),
             ("wrongs", len(self.wrongs)),
             ("leaked descriptors", len(self.leaks.descriptors)),
             ("leaked files", len(self.leaks.files)),
@@ -82,6 +91,7 @@ class Account:
     def complaints(self):
         """Return what is not as it must be, a line each."""
         lists = {
+            "untold": [f"{count}: {what}" for count, what in self.untold],
             "lost": [f"{count}: {what}" for count, what in self.lost],
             "wrong": self.wrongs,
             "leaked descriptor": self.leaks.descriptors,
@@ -89,7 +99,8 @@ class Account:
             "leaked process": self.leaks.processes,
         }
         lines = [f"{what}: {line}" for what, found in lists.items() for line in found[:SHOWN]]
-        return "\n".join([*lines, f"the supervisor's log: {self.log}"])
+        lines += [f"the supervisor's log: {self.log}"] if self.log else []
+        return "\n".join(lines)
 
 
 def settle(account, found, counted, left_out, doubts):
@@ -117,11 +128,11 @@ def settle(account, found, counted, left_out, doubts):
         for name, count in counted.items()
         if count - doubts.get(name, 0) > found.taken[name]
     ]
-    account.lost += [
+    account.untold += [
         (
             jumped - left_out.get(name, 0),
-            f"{name}: sent by the exchange amid a session, taken by nobody: beyond the "
-            f"{left_out.get(name, 0)} that it left out; {', '.join(found.places.get(name, ()))}",
+            f"{name}: beyond the {left_out.get(name, 0)} that the exchange left out; "
+            f"{', '.join(found.places.get(name, ()))}",
         )
         for name, jumped in found.jumps.items()
         if jumped > left_out.get(name, 0)

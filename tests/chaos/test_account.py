@@ -36,7 +36,6 @@ def test_what_was_taken_and_delivered_is_clean():
         ({"missing": {"a": (2, 4, 5)}}, 2),
         ({"counted": (12, 5)}, 2),
         ({"gaps": [(2, "a: a gap")]}, 2),
-        ({"jumps": Counter(a=3), "left_out": {"a": 1, "b": 9}}, 2),
     ],
 )
 def test_each_kind_of_loss_is_counted_and_told(how, lost):
@@ -45,6 +44,13 @@ def test_each_kind_of_loss_is_counted_and_told(how, lost):
     assert account.lost_count == lost
     assert account.complaints().startswith("lost: 2: a: ")
     assert ["lost", str(lost)] in [line.split() for line in account.table().splitlines()]
+
+
+def test_what_no_worker_took_amid_a_session_is_told():
+    account = settled(jumps=Counter(a=3), left_out={"a": 1, "b": 9}, places={"a": ["3 before 9"]})
+    assert account.is_clean
+    assert account.complaints().startswith("untold: 2: a: ")
+    assert settled(jumps=Counter(a=3), left_out={"a": 3}).complaints() == ""
 
 
 def test_whatever_else_is_wrong_is_told():

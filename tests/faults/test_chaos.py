@@ -24,7 +24,8 @@ def test_random_faults_on_a_fleet_under_load_lose_nothing_and_leave_nothing():
         timeout=380,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    figures = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines()[1:])
+    lines = [line for line in done.stdout.splitlines()[1:] if not line.startswith("untold: ")]
+    figures = dict(line.rsplit(maxsplit=1) for line in lines)
     figures = {name.strip(): int(number.replace(",", "")) for name, number in figures.items()}
     assert figures["faults in 8 s"] >= 3
     assert figures["messages received by workers"] == figures["delivered"] > 1000
