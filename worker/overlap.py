@@ -5,10 +5,11 @@ of its own, so that a genuine repeat within a session is delivered as often as t
 there. Of a message, ``max(times on one side, times on the other)`` copies are delivered.
 
 What a stream said before the other joined must cancel nothing of later. Two arrivals are the same
-message only if they are at most ``window_ns`` apart, and what the first stream said is kept for
-twice that, so a text that repeats within the window is known to when the second stream begins. Such
-texts do not tell where the streams meet; a message that comes once does, and then they are matched
-by what stands before and behind it. Where there is none they are doubled rather than lost.
+message only if they are at most ``window_ns`` apart. One stream may be ahead by that much, so a
+text that repeats within two windows could be taken for the one before; what the first stream said
+is kept for four, so two of such a text are there when the second stream begins. They do not tell
+where the streams meet; a message that comes once does, and then they are matched by what stands
+before and behind it. Where there is none they are doubled rather than lost.
 
 A side that joins a stream may be ahead of the other one: what it brings is held back until the
 first message that both have, then it is delivered in its place. From then on the first arrival of a
@@ -23,6 +24,7 @@ NONE: tuple[Item, ...] = ()
 ENTRY_BYTES = 250  # a key in a dict with its list, beside the key itself; measured with 3.11
 SMOOTHING = 64  # arrivals that the mean lag remembers
 FOREVER_NS = 1 << 62
+KEPT_WINDOWS = 4
 HOLD_NS = 1_000_000_000  # then the two have nothing in common, or not in that order
 
 
@@ -228,11 +230,11 @@ class Overlap:
 
     def expire(self, now_ns: int) -> Sequence[Item]:
         """
-        Forget what waits for longer than the window, hold nothing back for longer than allowed.
+        Forget what waits for longer than it is kept, hold nothing back for longer than allowed.
 
         Call it on a timer with CLOCK_MONOTONIC; returns what is to be delivered now.
         """
-        before_ns = now_ns - 2 * self._window_ns
+        before_ns = now_ns - KEPT_WINDOWS * self._window_ns
         for number, side in enumerate(self.sides):
             while side.waiting and next(iter(side.waiting.values()))[0] < before_ns:
                 self._forget_oldest(number)

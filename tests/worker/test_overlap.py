@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.overlap import ENTRY_BYTES, Overlap
@@ -73,6 +73,7 @@ def test_once_both_bring_data_it_is_as_often_as_the_session_that_had_it_more_oft
 
 
 @settings(deadline=None)
+@example(texts=2, period=51, ahead=2, phase=0, every=6)
 @given(
     st.integers(1, 3),
     st.integers(1, 90),
@@ -85,7 +86,7 @@ def test_texts_that_come_again_and_again_are_not_lost_when_a_session_ends(
 ):
     """Texts in turn, one in so many numbered: what came before the second stream is not owed."""
     window, hold = 100, 200
-    joins, leaves, ends = 1000 + 2 * window + phase, 2000, 3000
+    joins, leaves, ends = 1000 + 4 * window + phase, 2200, 3200
     said = [
         (at, b"n%d" % index if index % every == 0 else b"%d" % (index % texts))
         for index, at in enumerate(range(1000, ends, period))
