@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from worker import ping_payload
+from worker.utf8 import is_utf8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def silence_fault(max_silence: float, interval: float, first: float | None) -> s
 def _of_messages(settings: PingSettings) -> Iterator[tuple[str, str]]:
     if not settings.payload:
         yield "payload", "is missing: an application ping must say what to send"
-    elif not _is_text(settings.payload):
+    elif not is_utf8(settings.payload):
         yield "payload", "is no UTF-8: an application ping is a text message (RFC 6455 section 5.6)"
     if not settings.has_matcher:
         yield "pong_matcher", "is missing: an application ping must know its answer"
@@ -62,14 +63,6 @@ def _of_messages(settings: PingSettings) -> Iterator[tuple[str, str]]:
         yield "timeout", "must not be above interval: without pong_id pongs cannot be told apart"
     if settings.misses > 1:
         yield "misses", "above 1 needs pong_id: a late pong could not be told from the next ping's"
-
-
-def _is_text(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _of_frames(settings: PingSettings) -> Iterator[tuple[str, str]]:

@@ -299,15 +299,6 @@ class Line(ABC):
         self._events.on_closed(ending)
 
 
-def is_utf8(text: bytes) -> bool:
-    """Return whether a text is valid UTF-8 (RFC 6455 section 8.1)."""
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _peer_name(connected: socket.socket) -> str:
     peer: Any = ""
     with contextlib.suppress(OSError):  # it has hung up already

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from worker.line import WireEvents, is_utf8
+from worker.line import WireEvents
+from worker.utf8 import is_utf8
 
 OnFrame = Callable[[WSTransport, WSFrame], None]
 

@@ -25,8 +25,9 @@ from websockets.typing import Subprotocol
 
 from worker.announcement import Cause
 from worker.endings import HEAD_END, Ending, ending_of_loss, ending_of_refusal, text_of
-from worker.line import SLICE_BYTES, TURN_NS, USER_AGENT, Line, Route, WireEvents, is_utf8
+from worker.line import SLICE_BYTES, TURN_NS, USER_AGENT, Line, Route, WireEvents
 from worker.spec import ConnectionSpec
+from worker.utf8 import is_utf8
 
 HEAD_BYTES_MAX = 64 * 1024
 

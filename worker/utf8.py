@@ -1,0 +1,10 @@
+"""UTF-8: whether bytes can be the text of a WebSocket message (RFC 6455 section 5.6). Pure."""
+
+
+def is_utf8(text: bytes) -> bool:
+    """Return whether a text is valid UTF-8 (RFC 6455 section 8.1)."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
