@@ -11,11 +11,11 @@ from pathlib import Path
 
 import zmq
 
-from supervisor.gate import Gate
+from supervisor.gate import Gate, is_readable
 from worker.announcement import Announcement, Origin, event_topic, render
 from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
 
-DONTWAIT, POLLIN = int(zmq.DONTWAIT), int(zmq.POLLIN)
+DONTWAIT = int(zmq.DONTWAIT)
 DRAIN_BUDGET = 64
 SUBSCRIPTION_BYTES_MAX = 4096
 
@@ -86,7 +86,7 @@ class Bus:
     def drain(self) -> None:
         """Read what subscribers sent, so that it does not pile up. libzmq filters by itself."""
         for _ in range(DRAIN_BUDGET):
-            if not int(self._xpub.getsockopt(zmq.EVENTS)) & POLLIN:
+            if not is_readable(self._xpub):
                 return
             self._xpub.recv(DONTWAIT)
 

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import msgspec
 import zmq
 
-from supervisor.gate import Gate
+from supervisor.gate import Gate, is_readable
 
 log = logging.getLogger("supervisor.control")
 
-DONTWAIT, POLLIN = int(zmq.DONTWAIT), int(zmq.POLLIN)
+DONTWAIT = int(zmq.DONTWAIT)
 REQUEST_BYTES_MAX = 1024 * 1024
 BUDGET = 64
 
@@ -101,8 +101,7 @@ class Control:
         (zmq_getsockopt(3), ZMQ_FD), so each use is followed by another look.
         """
         for _ in range(BUDGET):
-            # Mostly there is nothing, and a recv that raises costs thrice as much.
-            if not int(self._router.getsockopt(zmq.EVENTS)) & POLLIN:
+            if not is_readable(self._router):
                 return
             try:
                 peer, *frames = self._router.recv_multipart(DONTWAIT)

@@ -24,6 +24,11 @@ HANDSHAKE_MS = 5_000  # a peer that says nothing for so long is dropped
 DONTWAIT, POLLIN = int(zmq.DONTWAIT), int(zmq.POLLIN)
 
 
+def is_readable(endpoint: "zmq.Socket[bytes]") -> bool:
+    """Return whether a message waits. Mostly none does, and a recv that raises costs more."""
+    return bool(int(endpoint.getsockopt(zmq.EVENTS)) & POLLIN)
+
+
 class Gate:
     """
     Binds a ZeroMQ socket to a listener, as long as there is room.
@@ -57,9 +62,8 @@ class Gate:
 
     def look(self) -> None:
         """Shut or open by what is free. Call it when ``fileno`` is readable and on a timer."""
-        # Only that somebody came is of interest, and it is bounded by the reserve. Mostly nobody
-        # did, and a recv that raises costs thrice as much.
-        while int(self._monitor.getsockopt(zmq.EVENTS)) & POLLIN:
+        # Only that somebody came is of interest, and it is bounded by the reserve.
+        while is_readable(self._monitor):
             self._monitor.recv_multipart(DONTWAIT)
         free = descriptors.free()
         if self._open and free < self._reserve:

@@ -32,7 +32,8 @@ class Household:
     What every keeper of a fleet shares.
 
     ``spawn`` takes name, incarnation and a memfd. ``keep``: workers outlive their supervisor.
-    ``calm`` has, by name, those of whom nothing but two words has to be read.
+    ``calm`` has, by name, those of whom nothing but two words has to be read. ``oom_kills`` tells
+    whose memory ran out.
     """
 
     fleet: str

@@ -31,8 +31,8 @@ class Scanner:
 
     Args:
         keepers: By name; may still be filled.
-        calm: Of those who are calm what shows it, by name, kept by the keepers. A table of its own:
-            to go through the keepers for it would cost half as much again.
+        calm: Of those who are calm what shows it, by name, kept by the keepers. A table of its own
+            is cheaper to go through than they are.
         pace: Of the fleet's replacements.
         on_stall: Called when the host, not a worker, stood still.
         on_storm: Called when workers began to die faster than they may be replaced.

@@ -1,5 +1,6 @@
 """Orders over a real socket pair of ZeroMQ endpoints."""
 
+import asyncio
 import threading
 import time
 
@@ -7,7 +8,7 @@ import msgspec
 import pytest
 import zmq
 
-from supervisor.control import Control, Order, Reply, send_order
+from supervisor.control import BUDGET, Control, Order, Reply, send_order
 from supervisor.listener import listen
 
 
@@ -79,3 +80,30 @@ def test_json_too_deep_to_be_read_is_no_order_and_the_next_one_is_answered(contr
             assert b"not an order" in dealer.recv()
     assert send_order(path, Order("stop", ("a",)), 5) == Reply()
     assert [order.verb for order in orders] == ["stop"]
+
+
+def test_more_orders_than_one_look_takes_are_answered_without_another_sign_of_them(tmp_path):
+    """The descriptor tells of the first only: it is edge-triggered."""
+    many = 3 * BUDGET
+
+    async def act(context, dealer):
+        path = tmp_path / "control.sock"
+        served = Control(context, listen(path), path, lambda _order: Reply())
+        dealer.connect(f"ipc://{path}")
+        for _ in range(many):
+            dealer.send(msgspec.json.encode(Order("start", ("a",))))
+        await asyncio.sleep(0.3)  # until all have come
+        served.drain()
+        deadline = time.monotonic() + 20
+        answers = 0
+        while answers < many and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+            while dealer.poll(0):
+                dealer.recv()
+                answers += 1
+        served.close()
+        return answers
+
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        assert asyncio.run(act(context, dealer)) == many
