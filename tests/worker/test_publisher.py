@@ -17,7 +17,7 @@ from shm.journal_reader import JournalReader
 from shm.layout import Counter, Word
 from shm.stats import StatsWriter
 from worker import outlet
-from worker.announcement import EventKind, Origin
+from worker.announcement import Announcement, EventKind, Origin
 from worker.envelope import Flag, Kind, decode
 from worker.publisher import Publisher
 from worker.spec import ConnectionSpec, PublishSpec
@@ -171,6 +171,26 @@ async def test_what_is_published_is_kept_to_the_byte(bench):
     found = kept(here)
     assert found == [(frame.seq, frame) for frame in heard][-len(found) :]
     assert found[-1][0] == here.stats.words[Word.SEQ] == 304
+
+
+@on_loop
+async def test_what_a_read_brought_goes_at_its_end_before_an_event_and_before_the_end(bench):
+    here = bench()
+    here.open()
+    sub = bench.sub(b"")
+    await until(lambda: here.sending)
+    here.publisher.data(b"1", True, 1, 1)
+    await asyncio.sleep(0.1)
+    assert not sub.read(), "the read goes on"
+    here.publisher.event(Announcement(kind=EventKind.PONG), 2, 2)
+    await until(lambda: sub.read(Kind.EVENT))
+    assert [f.kind for f in sub.frames if f.kind in (Kind.DATA, Kind.EVENT)] == [
+        Kind.DATA, Kind.EVENT,
+    ]  # fmt: skip
+    here.publisher.data(b"2", True, 3, 3)
+    here.close()
+    heard = await until(lambda: len(sub.read()) == 2 and sub.read())
+    assert [frame.payload for frame in heard] == [b"1", b"2"]
 
 
 @on_loop
