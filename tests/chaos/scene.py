@@ -7,20 +7,15 @@ import threading
 import time
 
 from faulty import FaultyFleet, zygote_of
-from fleet import PATIENCE_S, wait_for
+from fleet import PATIENCE_S, TOPICS, wait_for
 
 from chaos.kinds import Missed
 
 # All restarts and dials at once: there is little time. What a worker takes stays in its journal
 # for half a minute.
-CONNECTION = """
-[[connection]]
-name = "{name}"
-url = "{url}"
-topics = [{topics}]
-subscribe_template = '{{"method":"SUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
-unsubscribe_template = '{{"method":"UNSUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
-stop_timeout = {stop_timeout:.3f}
+CONNECTION = (
+    TOPICS
+    + """stop_timeout = {stop_timeout:.3f}
 heartbeat = {{ interval = {interval:.3f}, timeout = 0.9 }}
 reconnect = {{ initial_delay = 0.05, max_delay = 0.5, stable_after = 0.5 }}
 restart = {{ stable_after = 0, crash_loop = false }}
@@ -31,6 +26,7 @@ sndhwm = {sndhwm}
 journal = {{ size = "{journal_mib}MiB" }}
 stats = {{ ring = 1024 }}
 """
+)
 SETTINGS = {"topics": 1, "stop_timeout": 5.0, "interval": 0.9, "sndhwm": 200, "journal_mib": 3}
 
 

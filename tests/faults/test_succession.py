@@ -96,12 +96,17 @@ def assert_kept_like_a_child(fleet, name, *, cause_known):
         wait_for(listener.data, "data of the replacement")
 
 
-def test_f06_a_killed_supervisor_costs_no_message_and_the_next_run_adopts(tmp_path, exchange):
-    with faulty_fleet(tmp_path, feeds(exchange, "a", "b", extra=AT_ONCE)) as fleet:
-        kill_and_adopt(fleet, exchange, helper=False)
-        assert_kept_like_a_child(fleet, "a", cause_known=True)
+def assert_a_life_after_death(folder, exchange, *, helper):
+    """Kill the supervisor, and its helper or not; all is adopted, and ends as ever."""
+    with faulty_fleet(folder, feeds(exchange, "a", "b", extra=AT_ONCE)) as fleet:
+        kill_and_adopt(fleet, exchange, helper=helper)
+        assert_kept_like_a_child(fleet, "a", cause_known=not helper)
         assert fleet.stop() == 0
         assert_nothing_left(fleet)
+
+
+def test_f06_a_killed_supervisor_costs_no_message_and_the_next_run_adopts(tmp_path, exchange):
+    assert_a_life_after_death(tmp_path, exchange, helper=False)
 
 
 def test_f07_who_died_while_nobody_looked_is_replaced_with_its_cause_and_the_others_adopted(
@@ -127,11 +132,7 @@ def test_f07_who_died_while_nobody_looked_is_replaced_with_its_cause_and_the_oth
 
 
 def test_f09_supervisor_and_fork_helper_killed_together_cost_no_message_either(tmp_path, exchange):
-    with faulty_fleet(tmp_path, feeds(exchange, "a", "b", extra=AT_ONCE)) as fleet:
-        kill_and_adopt(fleet, exchange, helper=True)
-        assert_kept_like_a_child(fleet, "a", cause_known=False)
-        assert fleet.stop() == 0
-        assert_nothing_left(fleet)
+    assert_a_life_after_death(tmp_path, exchange, helper=True)
 
 
 # A table that cannot be believed ---------------------------------------------------------------

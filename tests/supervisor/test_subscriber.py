@@ -652,8 +652,7 @@ def test_it_ends_with_the_fleet_if_asked_and_with_all_that_was_published(fleet):
         a.send(2, sent=False)
         a.kill()
         fleet.clear()
-        fleet.registry.close()
-        (fleet.shm_dir / "registry").unlink()
+        fleet.end_supervisor()
         assert told(subscriber) == ["4r", "5r"]
 
 
@@ -671,8 +670,7 @@ def test_what_a_worker_sent_that_nobody_heard_is_given_though_none_follows_it(fl
         a.kill()
         if removed:
             fleet.clear()
-        fleet.registry.close()
-        (fleet.shm_dir / "registry").unlink()
+        fleet.end_supervisor()
         assert told(subscriber) == ["session", "3r", "4r", "5r"]
 
 

@@ -23,6 +23,15 @@ subscribe = ['{{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}}']
 heartbeat = {{ interval = 0.5, timeout = 0.4 }}
 """
 
+TOPICS = """
+[[connection]]
+name = "{name}"
+url = "{url}"
+topics = [{topics}]
+subscribe_template = '{{"method":"SUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
+unsubscribe_template = '{{"method":"UNSUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
+"""
+
 
 def binance(exchange, *names, extra=""):
     """Connections to the simulated Binance, tagged with their names."""

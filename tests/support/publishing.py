@@ -140,6 +140,11 @@ class SmallFleet:
         for path in [*self.shm_dir.glob("*.stats"), *self.shm_dir.glob("*.journal")]:
             path.unlink()
 
+    def end_supervisor(self):
+        """Let go of the table and remove it, as a supervisor does that ends."""
+        self.registry.close()
+        (self.shm_dir / "registry").unlink()
+
     def __enter__(self):
         return self
 

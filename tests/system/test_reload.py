@@ -7,21 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from exchange import running_exchange
-from fleet import PATIENCE_S, binance, running_fleet, wait_for
+from fleet import PATIENCE_S, TOPICS, binance, running_fleet, wait_for
 
 from supervisor.control import Order, Reply, send_order
 from supervisor.status import gather
 from supervisor.subscriber import Message, SessionChange, Subscriber
 from worker.endpoints import CONTROL
 
-TOPICS = """
-[[connection]]
-name = "{name}"
-url = "{url}"
-topics = [{topics}]
-subscribe_template = '{{"method":"SUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
-unsubscribe_template = '{{"method":"UNSUBSCRIBE","params":${{topics}},"id":${{seq}}}}'
-"""
 LARGE, MOST_JOURNAL = 100, 4 << 30  # so many fill a disk of up to 400 GiB
 LONG_BACKOFF = "restart = { initial_delay = 300, max_delay = 300 }\n"
 
