@@ -41,6 +41,9 @@ from worker.spec import ConnectionSpec
 # picows doubles its buffer.
 READ_BYTES = 64 * 1024
 FIRST_READ_BYTES = 16 * 1024
+# A slice grows while the latest took less time: frames of some length are then parsed where they
+# were read, and sent together. A flood of tiny ones costs one long slice, and short ones after it.
+SLICE_NS = 2_000_000
 
 _quiet = logging.getLogger("worker.picows")
 _quiet.setLevel(logging.CRITICAL)  # how a wire ends is told to its owner, who announces it
@@ -58,6 +61,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         self._room = memoryview(b"")  # for the read under way
         self._rest = memoryview(b"")  # read, and not parsed yet
         self._lost: Exception | None = None  # what the socket was lost by, amid the rest
+        self._slice_bytes = SLICE_BYTES  # of the next slice, by what the latest took
         self._full_reads = 0
         self._has_more = False  # the latest read was full
         self._given_up = False
@@ -143,10 +147,12 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read; give the loop its turn if there is more (asyncio)."""
         is_full = nbytes == len(self._room)
-        if nbytes > SLICE_BYTES:
+        if nbytes > self._slice_bytes:
             # Copied, for picows parses all that it is given and moves what is left in its buffer.
             self._rest = memoryview(bytes(self._room[:nbytes]))
             self._parse_rest()
+        elif nbytes >= SLICE_BYTES:
+            self._parse_slice(nbytes)
         else:
             self._parse(nbytes)
             self._events.on_read()
@@ -164,13 +170,22 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         ends_ns = monotonic_ns() + TURN_NS
         while self._rest and not self._ended:
             room = cast("memoryview", self._room_of(-1))
-            count = min(len(room), len(self._rest), SLICE_BYTES)
+            count = min(len(room), len(self._rest), self._slice_bytes)
             room[:count] = self._rest[:count]
             self._rest = self._rest[count:]
-            self._parse(count)
-            self._events.on_read()
-            if monotonic_ns() >= ends_ns:
+            if self._parse_slice(count) >= ends_ns:
                 return
+
+    def _parse_slice(self, count: int) -> int:
+        """Parse the first ``count`` bytes of the room; return when that was done, monotonic."""
+        began_ns = monotonic_ns()
+        self._parse(count)
+        self._events.on_read()
+        ended_ns = monotonic_ns()
+        if count >= SLICE_BYTES:  # less tells little of the frames to come
+            in_time = count * SLICE_NS // (ended_ns - began_ns + 1)
+            self._slice_bytes = min(max(in_time, SLICE_BYTES), READ_BYTES)
+        return ended_ns
 
     def _read_on(self) -> None:
         if self._ended:

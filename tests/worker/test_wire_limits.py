@@ -155,27 +155,37 @@ class Dear(Ear):
             pass
 
 
+async def told_by_turn(engine, sent):
+    """Return all that an ear was told of ``sent``, and how much of it in each turn of the loop."""
+
+    async def script(peer):
+        peer.writer.write(sent + frame(CLOSE))
+        await peer.gone()
+
+    async with RawExchange(script) as exchange:
+        _wire, ear = dial(spec_of(exchange.url, engine=engine), Dear())
+        seen, turns = 0, []
+        while not ear.closed.is_set():
+            await asyncio.sleep(0)
+            turns.append(len(ear.told) - seen)
+            seen = len(ear.told)
+        return ear, turns
+
+
 def test_a_flood_of_empty_messages_leaves_the_loop_its_turns(engine):
     """Two bytes a frame are the most work that a read can bring: 32,768 frames in 64 KiB."""
     count = 200_000 if engine == "picows" else 80_000
-
-    async def script(peer):
-        peer.writer.write(frame(BINARY) * count + frame(CLOSE))
-        await peer.gone()
-
-    async def act():
-        most = seen = turns = 0
-        async with RawExchange(script) as exchange:
-            _wire, ear = dial(spec_of(exchange.url, engine=engine), Dear())
-            while not ear.closed.is_set():
-                await asyncio.sleep(0)
-                most, seen, turns = max(most, len(ear.told) - seen), len(ear.told), turns + 1
-            return ear, most, turns
-
-    ear, most, turns = run(act())
+    ear, turns = run(told_by_turn(engine, frame(BINARY) * count))
     assert len(ear.of("message")) == count
-    assert turns > 15
-    assert most <= 3 * 4096  # two slices at most, and what other events there were
+    assert len(turns) > 15
+    assert max(turns) <= 3 * 4096  # two slices at most, and what other events there were
+
+
+def test_a_flood_amid_long_messages_takes_one_long_turn_at_most(engine):
+    count = 80_000
+    ear, turns = run(told_by_turn(engine, frame(BINARY, b"x" * 4096) * 500 + frame(BINARY) * count))
+    assert len(ear.of("message")) == 500 + count
+    assert sorted(turns)[-2] <= 3 * 4096
 
 
 @pytest.mark.parametrize("tls", [False, True])
