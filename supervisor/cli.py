@@ -228,10 +228,13 @@ def reload(
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
     as_json: JsonOption = False,
+    wait: WaitOption = 0,
     fleet: FleetOption = None,
 ) -> int:
     """Take over a changed fleet.toml, all of it or nothing; what has not changed is not touched."""
-    return orders.give("reload", [], fleet=fleet, file=file, dry_run=dry_run, as_json=as_json)
+    return orders.give(
+        "reload", [], fleet=fleet, wait_s=wait, file=file, dry_run=dry_run, as_json=as_json
+    )
 
 
 @verb

@@ -49,13 +49,15 @@ class Reply(msgspec.Struct, frozen=True):
     ``error`` is empty if the order was accepted, else ``code`` is what the command ends with.
 
     ``lines`` say what is done, where that is not plain; ``document`` the same for ``--json``, a
-    refusal included.
+    refusal included. ``begun_ns``: CLOCK_MONOTONIC when a reload began to change the fleet, 0 if
+    nothing is changed.
     """
 
     error: str = ""
     code: int = 1
     lines: tuple[str, ...] = ()
     document: dict[str, Any] | None = None
+    begun_ns: int = 0
 
 
 _orders = msgspec.json.Decoder(Order)

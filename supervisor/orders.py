@@ -4,12 +4,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import Any
 
 from supervisor.commands import absolute
-from supervisor.control import Order, Verb, send_order
+from supervisor.control import Order, Reply, Verb, send_order
 from supervisor.errors import FleetError, NoSuchFleet, NoSuchSignal
 from supervisor.fleets import find, is_supervised, opened, select, slots_of
 from supervisor.registry import Slot
@@ -91,14 +92,20 @@ def give(
             "it may be stopped or hung (supervisor status tells its pid)"
         )
     if as_json and reply.document is not None:
-        print(json.dumps(reply.document))
-        return reply.code if reply.error else 0
-    if reply.error:
+        print(json.dumps(reply.document), flush=True)
+        if reply.error:
+            return reply.code
+    elif reply.error:
         raise OrderRefused(reply.error, reply.code)
-    for line in reply.lines:
-        print(line)
+    else:
+        for line in reply.lines:
+            print(line, flush=True)
     if wait_s:
-        _wait(verb, shm_dir, {name: before[name] for name in names}, wait_s, given_s)
+        chosen = {name: before[name] for name in names}
+        if verb == "reload":
+            _wait(verb, partial(_pending_changes, shm_dir, before, reply), wait_s)
+        else:
+            _wait(verb, partial(_pending, verb, shm_dir, chosen, given_s), wait_s)
     return 0
 
 
@@ -117,11 +124,9 @@ def full_signal_name(wanted: str) -> str:
     raise NoSuchSignal(wanted)
 
 
-def _wait(
-    verb: Verb, shm_dir: Path, before: dict[str, Slot], wait_s: float, given_s: float
-) -> None:
+def _wait(verb: Verb, pending_now: Callable[[], list[str]], wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
-    while pending := _pending(verb, shm_dir, before, given_s):
+    while pending := pending_now():
         if time.monotonic() >= deadline:
             raise TimedOut(f"not done within {wait_s:g} s: {verb} {' '.join(pending)}".rstrip())
         time.sleep(POLL_S)
@@ -129,9 +134,8 @@ def _wait(
 
 def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot], given_s: float = 0) -> list[str]:
     """Return the names for which the order has not come true; the fleet's for a shutdown."""
-    try:
-        rows = {row["name"]: row for row in gather(shm_dir).document["connections"]}
-    except NoSuchFleet:
+    rows = _rows(shm_dir)
+    if rows is None:
         return []  # the fleet has ended, and everything ordered with it
     if verb == "shutdown":  # with --keep its table stays
         return [shm_dir.name] if is_supervised(shm_dir) else []
@@ -147,6 +151,53 @@ def _pending(verb: Verb, shm_dir: Path, before: dict[str, Slot], given_s: float 
         for name, slot in before.items()
         if not (come_true(rows[name], slot) if name in rows else gone)
     ]
+
+
+def _pending_changes(shm_dir: Path, before: dict[str, Slot], reply: Reply) -> list[str]:
+    """
+    Return the connections that a reload has changed, and that are not yet as the file says.
+
+    What was stopped by hand, before it or since, starts as the file says: nobody waits for that.
+    """
+    rows = _rows(shm_dir)
+    if rows is None or reply.begun_ns == 0 or reply.document is None:
+        return []
+    actions: dict[str, str] = {
+        row["connection"]: row["action"] for row in reply.document["changes"]
+    }
+    left = [name for name, action in actions.items() if action != "stop" and name not in rows]
+    if left and _is_whole(shm_dir):
+        raise Left(left)
+    going = [name for name, action in actions.items() if action == "stop" and name in rows]
+    return (
+        left
+        + going
+        + [
+            name
+            for name, action in actions.items()
+            if action != "stop"
+            and name in rows
+            and rows[name]["desired"] == "running"
+            and not _has_changed(action, rows[name], before.get(name), reply.begun_ns / 1e9)
+        ]
+    )
+
+
+def _has_changed(action: str, row: dict[str, Any], former: Slot | None, begun_s: float) -> bool:
+    """Return whether a connection is up as a reload wants it, which began at a moment."""
+    if action not in ("reconnect", "restart"):
+        return bool(row["state"] == "up")
+    if action == "restart" and former is not None and row["incarnation"] <= former.incarnation:
+        return False
+    return _is_fresh(row, begun_s)
+
+
+def _rows(shm_dir: Path) -> dict[str, dict[str, Any]] | None:
+    """Return the rows of ``status`` by name, ``None`` if the fleet has ended."""
+    try:
+        return {row["name"]: row for row in gather(shm_dir).document["connections"]}
+    except NoSuchFleet:
+        return None
 
 
 def _is_whole(shm_dir: Path) -> bool:

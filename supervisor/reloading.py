@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -73,7 +74,7 @@ class Reloading:
         try:
             async with self._turn:
                 with self._roster.held():
-                    found = await self._take(path, dry_run=dry_run)
+                    found, begun_ns = await self._take(path, dry_run=dry_run)
         except FleetFileError as error:
             return _refusal(path, error, error.faults)
         except (FleetError, SegmentError, OSError) as error:
@@ -86,9 +87,10 @@ class Reloading:
             "dry_run": dry_run,
             "changes": found.rows(),
         }
-        return Reply(lines=tuple(found.lines()), document=document)
+        return Reply(lines=tuple(found.lines()), document=document, begun_ns=begun_ns)
 
-    async def _take(self, path: Path, *, dry_run: bool) -> Plan:
+    async def _take(self, path: Path, *, dry_run: bool) -> tuple[Plan, int]:
+        """Return what is done, and when that began, 0 if nothing is."""
         wanted = await _read(path)
         if reasons := needs_new_run(_as_a_whole(self._fleet), _as_a_whole(wanted)):
             raise Refused(f"a new run is needed: {'; '.join(reasons)}")
@@ -99,11 +101,13 @@ class Reloading:
         self._premises.check(spec.name for spec in new if spec.name not in self._roster.keepers)
         refuse_without_room(new, [(former[s.name], s) for s in found.specs(Doing.RESTART)])
         descriptors.refuse_too_many(len(kept) + len(new))
-        if not dry_run and found.steps:
-            await self._roster.bind(new)
-            self._refuse_at_the_end()
-            self._apply(found)
-        return found
+        if dry_run or not found.steps:
+            return found, 0
+        await self._roster.bind(new)
+        self._refuse_at_the_end()
+        begun_ns = time.monotonic_ns()
+        self._apply(found)
+        return found, begun_ns
 
     def _refuse_at_the_end(self) -> None:
         if self._stopping():

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -212,6 +213,42 @@ def test_one_that_waits_starts_next_as_the_file_says_and_one_that_failed_tries_a
         order(fleet, "start", "w")
         wait_up(fleet, "f", "w")
         wait_for(lambda: fleet.said().count("up connection=w") == 2, "told")
+
+
+def test_who_waits_for_a_reload_finds_it_done(tmp_path, exchange):
+    """Whatever it costs; nobody waits for what is stopped by hand, nor for what nobody changed."""
+    names = ("still", "live", "again", "anew", "gone", "stopped")
+    toml = {name: binance(exchange, name) for name in names}
+    with running_fleet(tmp_path, "".join(toml.values())) as fleet:
+        before = wait_up(fleet, *names)
+        fleet.command("stop", "stopped", "--wait", "20")
+        toml["live"] += "stop_timeout = 4\n"
+        toml["again"] += "headers = { X-Desk = 'two' }\n"
+        toml["anew"] += "engine = 'websockets'\n"
+        toml["stopped"] += "engine = 'websockets'\n"
+        toml["new"] = binance(exchange, "new")
+        del toml["gone"]
+        rewrite(fleet, "".join(toml.values()))
+        fleet.command("reload", "--wait", "40")
+        found = rows(fleet)
+        assert found.keys() == toml.keys()
+        assert {name for name in found if found[name]["state"] != "up"} == {"stopped"}
+        assert identity(found["still"]) == identity(before["still"])
+        assert found["again"]["reconnects"] == before["again"]["reconnects"] + 1
+        assert found["anew"]["incarnation"] == 2
+
+        with socket.socket() as nobody:  # bound, and nobody listens
+            nobody.bind(("127.0.0.1", 0))
+            port = nobody.getsockname()[1]
+            former = exchange.url("/binance", "again")
+            toml["again"] = toml["again"].replace(former, f"ws://127.0.0.1:{port}/")
+            rewrite(fleet, "".join(toml.values()))
+            done = fleet.command("reload", "--json", "--wait", "0.5", check=False)
+        assert done.returncode == 7
+        assert changes(json.loads(done.stdout)) == {"again": "reconnect"}
+        assert "not done within 0.5 s: reload again" in done.stderr
+        done = fleet.command("reload", "--dry-run", "--wait", "0.5")
+        assert done.stdout == "nothing has changed\n"
 
 
 def test_reloads_on_top_of_each_other_end_with_the_last_intent(tmp_path, exchange):
