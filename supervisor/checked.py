@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ FILE_NAME = "checked"
 MAGIC = b"feedwarden checked fleet\n"
 DIGEST_BYTES = 32
 BYTES_MAX = 64 * 1024 * 1024
+FILE_BYTES_MAX = 16 * 1024 * 1024
 # What a fleet's directories and paths with ~ come from.
 VARIABLES = ("FEEDWARDEN_SHM", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "HOME")
 
@@ -40,14 +42,34 @@ _decoder = msgspec.msgpack.Decoder(_Kept)
 
 
 def key_of(path: Path) -> bytes | None:
-    """Return what tells a file and who checks it from all others; ``None`` if it is not read."""
+    """
+    Return what tells a file and who checks it from all others; ``None`` if it is not read.
+
+    Only what can be read twice is: not a pipe, such as a shell's ``<(...)``.
+    """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_BYTES_MAX:
+            return None
         text = path.read_bytes()
         about = [program(), str(path.absolute()), os.getcwd(), str(os.geteuid())]
     except (OSError, ValueError):
         return None
     about += [os.environ.get(name, "\0") for name in VARIABLES]
     return hashlib.sha256(repr(about).encode() + hashlib.sha256(text).digest()).digest()
+
+
+def checking(path: Path, load: Callable[[Path], Fleet]) -> tuple[Fleet, bytes | None]:
+    """
+    Return the fleet of a file, and its key; ``None`` if the file was written to meanwhile.
+
+    Raises:
+        FleetError: As ``load`` does, which checks the file.
+
+    """
+    key = key_of(path)
+    fleet = load(path)
+    return fleet, key if key == key_of(path) else None
 
 
 def recall(path: Path, key: bytes | None) -> Fleet | None:

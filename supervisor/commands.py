@@ -1,7 +1,6 @@
 """Commands: what an order from the command line does to the keepers."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +63,3 @@ class Commands:
         for name in order.names:
             keepers[name].handle(events[order.verb])
         return Reply()
-
-
-def absolute(path: Path | None) -> str:
-    """Return a path that means the same in the supervisor's process, "" for its own file."""
-    return "" if path is None else os.fspath(path.absolute())

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,11 @@ class Reply(msgspec.Struct, frozen=True):
     lines: tuple[str, ...] = ()
     document: dict[str, Any] | None = None
     begun_ns: int = 0
+
+
+def absolute(path: Path | None) -> str:
+    """Return a path that means the same in the supervisor's process, "" for its own file."""
+    return "" if path is None else os.fspath(path.absolute())
 
 
 _orders = msgspec.json.Decoder(Order)

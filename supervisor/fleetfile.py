@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from supervisor import fleet_model as model
+from supervisor.checked import FILE_BYTES_MAX
 from supervisor.errors import Fault, FleetFileError
 from supervisor.exchange_spec import SimulatorSpec
 from supervisor.fleet import Fleet
@@ -37,7 +38,6 @@ from worker.profiles import PROFILES
 T = TypeVar("T", bound=BaseModel)
 __all__ = ["Fault", "Fleet", "FleetFileError", "load"]
 
-FILE_BYTES_MAX = 16 * 1024 * 1024
 DIGITS_MAX = 4300  # sys.set_int_max_str_digits
 
 

@@ -52,7 +52,9 @@ def run(path: Path) -> int:
     with unstoppable(), StopSignals() as signals:
         refuse_foreign_supervisor()
         key = checked.key_of(path)
-        fleet = checked.recall(path, key) or _loaded(path)
+        fleet = checked.recall(path, key)
+        if fleet is None:
+            fleet, key = checked.checking(path, _loaded)
         descriptors.prepare(len(fleet.connections))
         refuse_if_too_large(fleet)
         return _run(fleet, signals, lambda shm: checked.keep(fleet, key, shm))

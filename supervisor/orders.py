@@ -9,8 +9,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from supervisor.commands import absolute
-from supervisor.control import Order, Reply, Verb, send_order
+from supervisor.control import Order, Reply, Verb, absolute, send_order
 from supervisor.errors import FleetError, NoSuchFleet, NoSuchSignal
 from supervisor.fleets import find, is_supervised, opened, select, slots_of
 from supervisor.registry import Slot

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from shm.errors import SegmentError
-from supervisor import descriptors
+from supervisor import checked, descriptors
 from supervisor.capacity import refuse_without_room
-from supervisor.control import Reply
+from supervisor.control import Reply, absolute
 from supervisor.errors import Fault, FleetError, FleetFileError
 from supervisor.fleet import Fleet
 from supervisor.keeper import Keeper
@@ -36,6 +36,8 @@ log = logging.getLogger("supervisor.reloading")
 READ_S = 20.0  # for a file on a file system that does not answer
 CONFIGURATION = 5
 NOT_OF_THE_FLEET = ("file", "connections")
+
+Checked = tuple[Fleet, bytes | None]  # and the key that it is kept under, if it is
 
 
 class Refused(FleetError):
@@ -91,7 +93,7 @@ class Reloading:
 
     async def _take(self, path: Path, *, dry_run: bool) -> tuple[Plan, int]:
         """Return what is done, and when that began, 0 if nothing is."""
-        wanted = await _read(path)
+        wanted, key = await _read(path)
         if reasons := needs_new_run(_as_a_whole(self._fleet), _as_a_whole(wanted)):
             raise Refused(f"a new run is needed: {'; '.join(reasons)}")
         kept = self._roster.staying
@@ -101,12 +103,14 @@ class Reloading:
         self._premises.check(spec.name for spec in new if spec.name not in self._roster.keepers)
         refuse_without_room(new, [(former[s.name], s) for s in found.specs(Doing.RESTART)])
         descriptors.refuse_too_many(len(kept) + len(new))
-        if dry_run or not found.steps:
-            return found, 0
-        await self._roster.bind(new)
-        self._refuse_at_the_end()
-        begun_ns = time.monotonic_ns()
-        self._apply(found)
+        begun_ns = 0
+        if found.steps and not dry_run:
+            await self._roster.bind(new)
+            self._refuse_at_the_end()
+            begun_ns = time.monotonic_ns()
+            self._apply(found)
+        if not dry_run and absolute(path) == absolute(self._fleet.file):
+            checked.keep(wanted, key, self._premises.shm_dir)  # the next run knows it
         return found, begun_ns
 
     def _refuse_at_the_end(self) -> None:
@@ -175,7 +179,7 @@ def _refusal(path: Path, error: FleetError, faults: tuple[Fault, ...]) -> Reply:
     return Reply(str(error), code=error.exit_code, document=document)
 
 
-def _loaded(path: Path) -> Fleet:
+def _loaded(path: Path) -> Checked:
     # What checks a file takes a third of a second to import: not before it is asked for. Should
     # that fail, in a build half installed, it is one verb that fails.
     if "supervisor.fleetfile" not in sys.modules and not is_on_disk():
@@ -185,27 +189,27 @@ def _loaded(path: Path) -> Fleet:
         )
     from supervisor.fleetfile import load
 
-    return load(path)
+    return checked.checking(path, load)
 
 
-async def _read(path: Path) -> Fleet:
+async def _read(path: Path) -> Checked:
     """
-    Return the fleet of a file; meanwhile the loop turns.
+    Return the fleet of a file and by what it is kept; meanwhile the loop turns.
 
     Raises:
         FleetError: As ``fleetfile.load``, or if the file does not come.
 
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Fleet] = loop.create_future()
+    future: asyncio.Future[Checked] = loop.create_future()
 
-    def settle(fleet: Fleet | None, error: BaseException | None) -> None:
+    def settle(found: Checked | None, error: BaseException | None) -> None:
         if future.done():
             return
         if error is not None:
             future.set_exception(error)
-        elif fleet is not None:
-            future.set_result(fleet)
+        elif found is not None:
+            future.set_result(found)
 
     def work() -> None:
         result: tuple[Any, BaseException | None]

@@ -1,6 +1,7 @@
 """A fleet that was checked is known again, whole, or is checked again."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -64,9 +65,28 @@ def test_a_file_that_cannot_be_read_is_not_known(tmp_path):
     assert checked.recall(tmp_path / "missing", None) is None
 
 
+def test_what_can_be_read_once_only_or_has_no_end_is_not_known(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert checked.key_of(tmp_path / "pipe") is None
+    assert checked.key_of(Path("/dev/zero")) is None
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(checked.FILE_BYTES_MAX + 1)
+    assert checked.key_of(tmp_path / "large") is None
+
+
 def test_a_file_with_one_byte_changed_is_another(file, kept):
     file.write_text(TOML + "\n")
     assert recalled(file) is None
+
+
+def test_a_file_that_is_written_to_while_it_is_checked_has_no_key(file):
+    def slowly(path):
+        fleet = load(path)
+        path.write_text(TOML + "\n")
+        return fleet
+
+    assert checked.checking(file, load) == (load(file), checked.key_of(file))
+    assert checked.checking(file, slowly)[1] is None
 
 
 @pytest.mark.parametrize("variable", checked.VARIABLES[1:])

@@ -10,6 +10,7 @@ import pytest
 from exchange import running_exchange
 from fleet import PATIENCE_S, TOPICS, binance, running_fleet, wait_for
 
+from supervisor import checked
 from supervisor.control import Order, Reply, send_order
 from supervisor.status import gather
 from supervisor.subscriber import Message, SessionChange, Subscriber
@@ -249,6 +250,31 @@ def test_who_waits_for_a_reload_finds_it_done(tmp_path, exchange):
         assert "not done within 0.5 s: reload again" in done.stderr
         done = fleet.command("reload", "--dry-run", "--wait", "0.5")
         assert done.stdout == "nothing has changed\n"
+
+
+def test_the_next_run_knows_the_file_that_was_reloaded_without_a_check(
+    tmp_path, exchange, monkeypatch
+):
+    monkeypatch.setenv("FEEDWARDEN_SHM", str(tmp_path / "shm"))
+
+    def known():
+        found = checked.recall(fleet.file, checked.key_of(fleet.file))
+        return None if found is None else [spec.name for spec in found.connections]
+
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        assert known() == ["a"]
+        elsewhere = tmp_path / "elsewhere.toml"
+        elsewhere.write_text(fleet.file.read_text() + binance(exchange, "b"))
+        assert changes(reload(fleet, elsewhere)) == {"b": "start"}
+        assert known() == ["a"]  # which the next run would read
+        rewrite(fleet, binance(exchange, "a", "b", "c"))
+        assert changes(reload(fleet, dry_run=True)) == {"c": "start"}
+        assert known() is None
+        assert changes(reload(fleet)) == {"c": "start"}
+        assert known() == ["a", "b", "c"]
+        fleet.file.write_text(fleet.file.read_text() + "\n# a word\n")
+        assert changes(reload(fleet, fleet.file)) == {}
+        assert known() == ["a", "b", "c"]
 
 
 def test_reloads_on_top_of_each_other_end_with_the_last_intent(tmp_path, exchange):
