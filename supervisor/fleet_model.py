@@ -62,7 +62,7 @@ class ServerPingTable(Table):
 class HeartbeatTable(Table):
     """Pings to the exchange."""
 
-    interval: Duration = _key("30s", description="Time between pings.")
+    interval: Duration = _key("30s", description="Time between pings; at least 1ms.")
     timeout: Duration = _key("10s", description="Time allowed for a pong.")
     first: Duration | None = Field(
         None, description="First ping after the session opens; default 1 s, or interval if shorter."

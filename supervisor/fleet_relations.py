@@ -23,6 +23,7 @@ from worker.handshake import header_faults, is_token, url_fault
 from worker.heartbeat_rules import PingSettings, contradictions, silence_fault
 from worker.outbox import places_for_pings
 from worker.placement import is_usable
+from worker.spec import SECOND_NS
 
 KeyPath = tuple[str | int, ...]
 Found = Iterator[tuple[KeyPath, str]]
@@ -214,6 +215,7 @@ def _heartbeat_faults(beat: model.HeartbeatTable) -> Iterator[tuple[str, str]]:
         yield "use_ws_ping", "one kind of ping must be on; heartbeat = false turns both off"
     yield from contradictions(
         PingSettings(
+            second=SECOND_NS,
             interval=beat.interval,
             timeout=beat.timeout,
             payload=(beat.payload or "").encode(),

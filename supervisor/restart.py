@@ -432,6 +432,8 @@ class WorkerLife:
             return Cause.OPERATOR
         if code is None:
             return Cause.UNKNOWN
+        if code in PERMANENT:
+            return Cause[Exit(code).name]
         return Cause.EXIT if code in BY_CHOICE else Cause.CRASH
 
     # Pieces ----------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ class HeartbeatConfig:
     redialled if reconnecting is on.
 
     Attributes:
-        interval: Seconds between pings, on an absolute timetable.
+        interval: Seconds between pings, on an absolute timetable; at least 0.001.
         timeout: Seconds allowed for the answer. At most ``interval``, unless answers can be told
             apart: PING frames without a fixed payload, or ``pong_id``.
         payload: Body of a ping. PING frames without one get a body of their own each. May hold
@@ -126,6 +126,7 @@ class HeartbeatConfig:
 
     def _settings(self) -> PingSettings:
         return PingSettings(
+            second=1.0,
             interval=self.interval,
             timeout=self.timeout,
             payload=self.payload,

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from worker import ping_payload
 from worker.utf8 import is_utf8
 
+INTERVAL_MIN_S = 0.001  # what the timers of uvloop count in
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PingSettings:
-    """What was set; ``interval`` and ``timeout`` in the same unit, whichever it is."""
+    """What was set; ``interval`` and ``timeout`` in a unit of which ``second`` is one second."""
 
+    second: float
     interval: float
     timeout: float
     payload: bytes
@@ -28,6 +31,12 @@ class PingSettings:
 
 def contradictions(settings: PingSettings) -> Iterator[tuple[str, str]]:
     """Yield the name of each setting that cannot be, and why."""
+    if settings.interval < INTERVAL_MIN_S * settings.second:
+        yield (
+            "interval",
+            f"must be at least {INTERVAL_MIN_S:g} s, got {settings.interval / settings.second:g}: "
+            "no timer is that fine",
+        )
     if fault := ping_payload.fault_of(settings.payload):
         yield "payload", fault
     if settings.use_application_ping:

@@ -272,6 +272,13 @@ def test_ping_frames_of_one_payload_cannot_be_told_apart():
     assert faults(**beat(misses=2, **late)) == {}
 
 
+def test_pings_are_no_closer_than_timers_are_fine():
+    for interval in (1e-9, "999us"):
+        fast = beat(interval=interval, timeout=1e-9)
+        assert "at least 0.001 s" in only("heartbeat.interval", **fast)
+    assert faults(**beat(interval="1ms", timeout="1ms")) == {}
+
+
 def test_silence_must_outlast_the_pings():
     for silence in (19, 20):
         message = only("liveness.max_silence", liveness={"max_silence": silence}, **beat())

@@ -164,10 +164,13 @@ def test_kills_by_an_operator_do_not_count_against_the_crash_loop():
     assert not worker.crash_loop
 
 
-@pytest.mark.parametrize("code", [77, 78])
-def test_permanent_exit_codes_fail_at_once(code):
+@pytest.mark.parametrize(("code", "cause"), [(77, "credentials"), (78, "configuration")])
+def test_permanent_exit_codes_fail_at_once_and_are_named(code, cause):
     worker = running()
-    assert kinds(worker.handle(0, Exited(code, None, MIDDLE))) == ["exit", "failed"]
+    actions = worker.handle(0, Exited(code, None, MIDDLE))
+    assert kinds(actions) == ["exit", "failed"]
+    assert {action.announcement.cause for action in actions} == {cause}
+    assert worker.last_exit.cause == worker.exits[-1].cause == cause
     assert worker.state is State.FAILED
     assert worker.handle(10**18, Tick()) == ()
 

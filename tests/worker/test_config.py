@@ -41,6 +41,15 @@ def test_each_kind_of_matcher_is_what_the_dialect_takes(matcher, match):
     assert pings(application(pong_matcher=matcher)).pong_matcher == match
 
 
+@pytest.mark.parametrize("wanted", [1e-9, 0.00099])
+def test_pings_closer_than_timers_are_fine_are_refused(wanted):
+    with pytest.raises(ValueError, match=r"interval must be at least 0\.001 s"):
+        HeartbeatConfig(interval=wanted, timeout=wanted)
+    with pytest.raises(ValueError, match=r"interval must be at least 0\.001 s"):
+        heartbeat_of(wanted)
+    assert HeartbeatConfig(interval=0.001, timeout=0.001).interval == 0.001
+
+
 def test_answers_that_can_be_told_apart_may_take_longer_than_the_interval():
     late = {"interval": 1, "timeout": 5, "misses": 3}
     numbered = pings(application(payload=b"${seq}", pong_id="id", **late))

@@ -5,6 +5,7 @@ import pytest
 from worker.heartbeat_rules import PingSettings, contradictions
 
 FRAMES = PingSettings(
+    second=1,
     interval=20,
     timeout=10,
     payload=b"",
@@ -31,6 +32,8 @@ LATE = {"timeout": 30}
         replace(FRAMES, **LATE, misses=3),
         replace(FRAMES, **LATE, misses=3, payload=b"${seq}"),
         replace(NUMBERED, **LATE, misses=3),
+        replace(FRAMES, interval=0.001, timeout=1e-9),
+        replace(FRAMES, second=10**9, interval=10**6, timeout=1),
         replace(FRAMES, use_ws_ping=False),  # no pings of ours at all
     ],
 )
@@ -49,6 +52,8 @@ def test_what_can_be_is_no_contradiction(settings):
         (replace(FRAMES, payload=b"x" * 126), ["payload"]),
         (replace(FRAMES, has_matcher=True, pong_id="id"), ["pong_matcher", "pong_id"]),
         (replace(FRAMES, **LATE, misses=2, payload=b"same"), ["timeout", "misses"]),
+        (replace(FRAMES, interval=1e-9, timeout=1e-9), ["interval"]),
+        (replace(FRAMES, second=10**9, interval=10**6 - 1, timeout=1), ["interval"]),
     ],
 )
 def test_each_contradiction_is_told_by_the_name_of_its_setting(settings, names):
