@@ -74,6 +74,15 @@ def relations(table: model.ConnectionTable) -> Found:
         )
 
 
+def functions_of(table: model.ConnectionTable) -> Iterator[tuple[KeyPath, tuple[str, bool]]]:
+    """Yield the operator's functions: the key, the name, and whether it is a matcher."""
+    if table.login is not None and is_function(table.login):
+        yield ("login",), (table.login, False)
+    matcher = table.heartbeat.pong_matcher if table.heartbeat else None
+    if isinstance(matcher, str) and is_function(matcher):
+        yield ("heartbeat", "pong_matcher"), (matcher, True)
+
+
 def fleet_relations(table: model.FleetTable) -> Found:
     """Yield what is wrong in ``[fleet]``."""
     if table.name == RESERVED_FLEET:

@@ -2,13 +2,15 @@
 
 Order: parse, merge (program default < ``[defaults]`` < profile < ``[[connection]]``, key by key),
 check shape (``supervisor/fleet_model.py``), check relations, convert. Reads the file and nothing
-else; whether the machine can carry the fleet is ``supervisor/check.py``.
+else, unless functions are to be tried; whether the machine can carry the fleet is
+``supervisor/check.py``.
 """
 
 import difflib
 import os
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,7 @@ from supervisor.fleet_relations import (
     budget_relations,
     crowd_relations,
     fleet_relations,
+    functions_of,
     relations,
     simulator_relations,
 )
@@ -31,6 +34,7 @@ from supervisor.fleet_shape import shape_faults
 from supervisor.fleet_spec import connection_spec, merge
 from supervisor.fleet_units import SHOWN_MAX, shown
 from supervisor.listener import PATH_BYTES_MAX
+from supervisor.operator_functions import why_unusable
 from supervisor.toml_positions import dotted, find, holds, line_numbers, line_of
 from worker.endpoints import data_socket
 from worker.profiles import PROFILES
@@ -39,11 +43,20 @@ T = TypeVar("T", bound=BaseModel)
 __all__ = ["Fault", "Fleet", "FleetFileError", "load"]
 
 DIGITS_MAX = 4300  # sys.set_int_max_str_digits
+FUNCTION_HINT = (
+    "workers import from the environment of run, never from the current folder: is its folder in "
+    "PYTHONPATH, and the name right?"
+)
 
 
-def load(path: Path) -> Fleet:
+def load(path: Path, *, known_functions: Collection[str] | None = None) -> Fleet:
     """
     Return the fleet of a file.
+
+    Args:
+        path: The file.
+        known_functions: One that is not among them and cannot be loaded is a fault; ``None``:
+            none is tried.
 
     Raises:
         FleetFileError: If anything is wrong with it; all faults are told at once.
@@ -52,7 +65,7 @@ def load(path: Path) -> Fleet:
     """
     text = _read(path)
     try:
-        return _Reading(path, text, _parsed(path, text)).fleet()
+        return _Reading(path, text, _parsed(path, text)).fleet(known_functions)
     except RecursionError:
         raise _refusal(path, 0, "is nested too deeply") from None
 
@@ -102,12 +115,14 @@ class _Reading:
         self._lines = line_numbers(text)
         self._faults: dict[tuple[int, str, str], Fault] = {}
 
-    def fleet(self) -> Fleet:
+    def fleet(self, known_functions: Collection[str] | None) -> Fleet:
         """Return the fleet, or raise with all faults."""
         merged = self._merged()
         document = self._validated(merged)
         name, runtime_dir = self._premises(merged)
         self._check_relations(merged, runtime_dir)
+        if known_functions is not None:
+            self._check_functions(merged, known_functions)
         if document is None or self._faults:
             faults = sorted(self._faults.values(), key=lambda fault: (fault.line, fault.key))
             raise FleetFileError(tuple(faults))
@@ -223,6 +238,23 @@ class _Reading:
         if simulator is not None:
             for path, message in simulator_relations(simulator):
                 self._fault(("simulator", *path), message)
+
+    def _check_functions(self, merged: dict[str, Any], known: Collection[str]) -> None:
+        """Check that the operator's functions can be loaded, of every table that has its shape."""
+        named: list[tuple[KeyPath, tuple[str, bool]]] = []
+        for index, raw in enumerate(_list_of(merged.get("connection"))):
+            table = _valid(model.ConnectionTable, raw)
+            if table is not None:
+                functions = functions_of(table)
+                named += [
+                    (("connection", index, *path), one)
+                    for path, one in functions
+                    if one[0] not in known
+                ]
+        faults = why_unusable(one for _path, one in named)
+        for path, one in named:
+            if one in faults:
+                self._fault(path, f"cannot be loaded: {faults[one]}", FUNCTION_HINT)
 
     def _check_path(self, at: KeyPath, runtime_dir: Path, name: str) -> None:
         length = len(os.fsencode(data_socket(runtime_dir, name)))

@@ -11,8 +11,9 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from supervisor.restart import State
 from supervisor.restart_facts import RestartWanted, StartWanted
 from supervisor.roster import Roster
 from worker.announcement import Announcement, Cause, EventKind
+from worker.spec import ConnectionSpec, MatchKind
 
 log = logging.getLogger("supervisor.reloading")
 
-READ_S = 20.0  # for a file on a file system that does not answer
+READ_S = 20.0  # for a file on a file system that does not answer, and functions to be loaded
 CONFIGURATION = 5
 NOT_OF_THE_FLEET = ("file", "connections")
 
@@ -93,7 +95,8 @@ class Reloading:
 
     async def _take(self, path: Path, *, dry_run: bool) -> tuple[Plan, int]:
         """Return what is done, and when that began, 0 if nothing is."""
-        wanted, key = await _read(path)
+        in_use = _functions(keeper.spec for keeper in self._roster.staying.values())
+        wanted, key = await _read(path, in_use)
         if reasons := needs_new_run(_as_a_whole(self._fleet), _as_a_whole(wanted)):
             raise Refused(f"a new run is needed: {'; '.join(reasons)}")
         kept = self._roster.staying
@@ -179,7 +182,17 @@ def _refusal(path: Path, error: FleetError, faults: tuple[Fault, ...]) -> Reply:
     return Reply(str(error), code=error.exit_code, document=document)
 
 
-def _loaded(path: Path) -> Checked:
+def _functions(specs: Iterable[ConnectionSpec]) -> frozenset[str]:
+    """Return the operator's functions that are in use, whether or not they can be loaded."""
+    found: set[str] = set()
+    for spec in specs:
+        matcher = spec.heartbeat.pong_matcher if spec.heartbeat else None
+        found |= {spec.login} if spec.login else set()
+        found |= {matcher.value} if matcher and matcher.kind is MatchKind.CALLABLE else set()
+    return frozenset(found)
+
+
+def _loaded(path: Path, known: frozenset[str]) -> Checked:
     # What checks a file takes a third of a second to import: not before it is asked for. Should
     # that fail, in a build half installed, it is one verb that fails.
     if "supervisor.fleetfile" not in sys.modules and not is_on_disk():
@@ -189,10 +202,10 @@ def _loaded(path: Path) -> Checked:
         )
     from supervisor.fleetfile import load
 
-    return checked.checking(path, load)
+    return checked.checking(path, partial(load, known_functions=known))
 
 
-async def _read(path: Path) -> Checked:
+async def _read(path: Path, known: frozenset[str]) -> Checked:
     """
     Return the fleet of a file and by what it is kept; meanwhile the loop turns.
 
@@ -214,7 +227,7 @@ async def _read(path: Path) -> Checked:
     def work() -> None:
         result: tuple[Any, BaseException | None]
         try:
-            result = _loaded(path), None
+            result = _loaded(path, known), None
         except Exception as error:
             result = None, error
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile

@@ -43,7 +43,17 @@ def pong_function(spec: ConnectionSpec) -> MatchFunction | None:
         return None
     if beat.pong_matcher.kind is not MatchKind.CALLABLE:
         return None
-    name = beat.pong_matcher.value
+    return load_matcher(beat.pong_matcher.value)
+
+
+def load_matcher(name: str) -> MatchFunction:
+    """
+    Return what ``package.module:function`` names, if it can say at once whether a message matches.
+
+    Raises:
+        FunctionUnusable: If it cannot be loaded, or is a coroutine function.
+
+    """
     function: MatchFunction = load_function(name)
     if inspect.iscoroutinefunction(function):
         raise FunctionUnusable(

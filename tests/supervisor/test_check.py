@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from fleet import wait_for
 
-from supervisor import capacity, check, launch
-from supervisor.errors import VariableRefused
+from shm.process import start_ticks
+from supervisor import capacity, check, launch, operator_functions
+from supervisor.errors import FleetFileError, VariableRefused
 from supervisor.fleetfile import load
 
 MINIMAL = '[[connection]]\nname = "a"\nurl = "ws://127.0.0.1:1/"\n'
@@ -152,3 +154,98 @@ def test_a_plan_for_people_names_every_connection(file, capsys):
     said = capsys.readouterr().out
     assert "OK: fleet majors, 1 connections" in said
     assert "ws://127.0.0.1:1/" in said
+
+
+# Functions of the operator's -------------------------------------------------------------------
+
+FUNCTIONS = """
+[[connection]]
+name = "{name}"
+url = "ws://127.0.0.1:1/"
+{keys}
+"""
+MATCHER = (
+    "heartbeat = {{ use_ws_ping = false, use_application_ping = true, payload = 'ping', "
+    'pong_matcher = "{}" }}'
+)
+DESK = """
+import os, sys, threading, time
+print("hello")
+threading.Thread(target=time.sleep, args=(600,)).start()
+def good(given): return True
+async def late(given): return True
+number = 7
+"""
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A folder of an operator's modules."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    (folder / "desk.py").write_text(DESK)
+    (folder / "ends.py").write_text("import os; os._exit(3)")
+    (folder / "leaves.py").write_text("raise SystemExit('done')")
+    (folder / "broken.py").write_text("def good(given):\n    return True)\n")
+    return folder
+
+
+def written(path, **logins):
+    keys = {name: f'login = "{login}"' for name, login in logins.items()}
+    path.write_text("".join(FUNCTIONS.format(name=n, keys=k) for n, k in keys.items()))
+
+
+def test_functions_that_cannot_be_loaded_are_faults_each_with_its_line(desk, file):
+    names = {
+        "good": "desk:good",
+        "typo": "desk:god",
+        "nothere": "deks:good",
+        "number": "desk:number",
+        "ends": "ends:good",
+        "leaves": "leaves:good",
+        "broken": "broken:good",
+        "again": "desk:good",
+    }
+    written(file, **names)
+    with file.open("a") as more:
+        for name, function in (("late", "desk:late"), ("prompt", "desk:good")):
+            more.write(FUNCTIONS.format(name=name, keys=MATCHER.format(function)))
+    done = supervisor("check", file, "--json", PYTHONPATH=str(desk))
+    assert done.returncode == 5
+    faults = {fault["key"]: fault for fault in json.loads(done.stdout)["faults"]}
+    told = {
+        "connection[1].login": "AttributeError: module 'desk' has no attribute 'god'",
+        "connection[2].login": "ModuleNotFoundError: No module named 'deks'",
+        "connection[3].login": "is a int, not a function",
+        "connection[4].login": "ended the process: code 3",
+        "connection[5].login": "SystemExit: done",
+        "connection[6].login": "SyntaxError: unmatched ')' (broken.py, line 2)",
+        "connection[8].heartbeat.pong_matcher": "is a coroutine function",
+    }
+    assert faults.keys() == told.keys()
+    for key, words in told.items():
+        assert words in faults[key]["message"]
+        assert "PYTHONPATH" in faults[key]["hint"]
+    lines = file.read_text().splitlines()
+    assert all("desk" in lines[fault["line"] - 1] or "good" in lines[fault["line"] - 1]
+               for fault in faults.values())  # fmt: skip
+    written(file, good="desk:good")
+    assert supervisor("check", file, PYTHONPATH=str(desk)).returncode == 0
+    assert supervisor("check", file).returncode == 5
+
+
+def test_what_takes_long_to_load_is_no_fault_and_leaves_nothing_behind(desk, file, monkeypatch):
+    monkeypatch.setattr(operator_functions, "PATIENCE_S", 4.0)
+    monkeypatch.setenv("PYTHONPATH", str(desk))
+    marker = desk / "pid"
+    (desk / "slow.py").write_text(
+        f"import os, time, subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
+        f"open({str(marker)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\ntime.sleep(600)\n"
+    )
+    written(file, typo="desk:god", slow="slow:login")
+    with pytest.raises(FleetFileError) as refused:
+        load(file, known_functions=())
+    assert [fault.key for fault in refused.value.faults] == ["connection[0].login"]
+    wait_for(
+        lambda: not any(start_ticks(int(pid)) for pid in marker.read_text().split()), "all gone"
+    )

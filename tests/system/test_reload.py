@@ -216,6 +216,24 @@ def test_one_that_waits_starts_next_as_the_file_says_and_one_that_failed_tries_a
         wait_for(lambda: fleet.said().count("up connection=w") == 2, "told")
 
 
+def test_a_function_that_cannot_be_loaded_refuses_the_reload_and_is_tried_anew_each_time(
+    tmp_path, exchange, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        before = wait_up(fleet, "a")["a"]
+        login = 'login = "desk:login"\n'
+        rewrite(fleet, binance(exchange, "a", extra=login))
+        (fault,) = reload(fleet)["faults"]
+        assert fault["key"] == "connection[0].login"
+        assert "No module named 'desk'" in fault["message"]
+        assert identity(rows(fleet)["a"]) == identity(before)
+        (tmp_path / "desk.py").write_text("def login(context):\n    pass\n")
+        assert changes(reload(fleet)) == {"a": "restart"}
+        wait_for(lambda: rows(fleet)["a"]["incarnation"] == 2, "replaced")
+        wait_up(fleet, "a")
+
+
 def test_who_waits_for_a_reload_finds_it_done(tmp_path, exchange):
     """Whatever it costs; nobody waits for what is stopped by hand, nor for what nobody changed."""
     names = ("still", "live", "again", "anew", "gone", "stopped")
