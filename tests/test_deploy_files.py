@@ -1,11 +1,14 @@
 """The files that ship load, and the reference page says what the code does."""
 
+import configparser
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from fleet_reference import rows, tables_of
 
 from supervisor.check import plan
@@ -99,3 +102,37 @@ def test_check_prints_the_plan_and_faults_as_json(tmp_path):
             "hint": 'did you mean "heartbeat"?',
         }
     ]
+
+
+UNIT = ROOT / "deploy" / "feedwarden.service"
+
+
+def test_the_unit_leaves_workers_to_the_next_supervisor():
+    unit = configparser.RawConfigParser(strict=True)
+    unit.optionxform = str
+    unit.read(UNIT)
+    service = unit["Service"]
+    assert service["KillMode"] == "process"
+    assert service["OOMPolicy"] == "continue"
+    assert service["Restart"] == "always"
+    assert service["RuntimeDirectoryPreserve"] == "yes"
+    assert service["RestartPreventExitStatus"].split() == ["4", "5"]
+    assert service["Type"] == "exec", "sd_notify is not spoken"
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert service["ExecStart"].split()[1:] == ["run", "/etc/feedwarden/fleet.toml"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_systemd_understands_all_of_the_unit(tmp_path):
+    command = UNIT.read_text().replace("/opt/feedwarden/bin/supervisor", "/bin/sh")
+    copy = tmp_path / UNIT.name
+    copy.write_text(command)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(copy)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    ours = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.name in line]
+    assert (done.returncode, ours) == (0, [])
