@@ -11,11 +11,16 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic_ns
 from typing import Any, ClassVar
 
 log = logging.getLogger("worker.client")
+
+
+def wall_time(moment_ns: int) -> datetime:
+    """Return the wall time, UTC, of a moment of CLOCK_MONOTONIC that has just been."""
+    return datetime.now(UTC) - timedelta(microseconds=(monotonic_ns() - moment_ns) / 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,9 +101,11 @@ class ClientOutput:
         """The state as a user calls it."""
         return STATES[State.CLOSED if self.closed.is_set() else self._shown]
 
-    def ping(self, body: bytes) -> None:
+    def ping(self, body: bytes, sent_ns: int) -> None:
         """Tell of a ping."""
-        self._dispatcher.emit(events.Ping(payload=body))
+        self._dispatcher.emit(
+            events.Ping(payload=body, monotonic_ns=sent_ns, time=events.wall_time(sent_ns))
+        )
 
     def pong(self, rtt_ns: int | None, now_ns: int, payload: bytes) -> None:
         """Count, measure and tell a pong in time."""
@@ -112,7 +114,12 @@ class ClientOutput:
             self.latencies.add(rtt_ns)
         latency_ms = rtt_ns / 1e6 if rtt_ns is not None else None
         self._dispatcher.emit(
-            events.Pong(latency_ms=latency_ms, payload=payload, monotonic_ns=now_ns)
+            events.Pong(
+                latency_ms=latency_ms,
+                payload=payload,
+                monotonic_ns=now_ns,
+                time=events.wall_time(now_ns),
+            )
         )
 
     def announce(self, announcement: Announcement) -> None:

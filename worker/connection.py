@@ -45,6 +45,7 @@ from worker.wire import Route, Wire, make_wire, tls_context
 
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
 MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
+TELL_S = 0.001  # a ping is told so late; many a pong is here by then
 Deliver = Callable[[bytes, bool, int, int], None]  # as ``Output.message``
 
 
@@ -97,7 +98,7 @@ class Connection:
         self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
         self._shown: tuple[int, int] | None = None  # of these, while another session counts, too
         self._pong_payload = b""
-        self._untold_ping: bytes | None = None
+        self._untold_ping: tuple[bytes, int] | None = None
         self._manual = ManualPings()
         self._self_check = SelfCheck(lambda: self.wire, self._feed)
 
@@ -277,21 +278,25 @@ class Connection:
         body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
         if not beat.application and not body:
             body = f"{self.session.number}-{seq}".encode()
+        # Whatever is done between the stamp and the next look at the socket is in a short round
+        # trip, and after a sleep all that is done takes ten times as long as it does warm. So the
+        # machine takes note before, and only the stamp after; and the ping is told later, or with
+        # its pong.
+        self._tell_ping()  # the one before
+        self._feed(heartbeat.Sending(seq, body))
         sent = wire.send_text(body) if beat.application else wire.send_ping(body)
         if not sent:
             self._feed(heartbeat.SendFailed())
             return
+        self._feed(heartbeat.Sent(seq), wire.written_ns)
         self._counters[Counter.PINGS] += 1
-        self._feed(heartbeat.Sent(seq, body), wire.written_ns)
-        # Told two turns later: uvloop writes at the end of this one, and telling costs 30 us that
-        # would be in the round trip.
-        self._untold_ping = body
-        self._loop.call_soon(self._loop.call_soon, self._tell_ping)
+        self._untold_ping = body, wire.written_ns
+        self._loop.call_later(TELL_S, self._tell_ping)
 
     def _tell_ping(self) -> None:
         if self._untold_ping is not None:
-            body, self._untold_ping = self._untold_ping, None
-            self._output.ping(body)
+            (body, sent_ns), self._untold_ping = self._untold_ping, None
+            self._output.ping(body, sent_ns)
 
     def ping_once(self, body: bytes | None) -> asyncio.Future[int] | None:
         """
@@ -381,7 +386,7 @@ class Connection:
         match sign:
             case Pong(echo):
                 self._pong_payload = payload
-                self._feed(heartbeat.PongMessage(echo), now_ns)
+                self._feed(heartbeat.PongMessage(echo), self._read_ns())
             case Ping(reply):
                 if self.wire is not None and self.wire.send_text(reply.encode()):
                     self._counters[Counter.SERVER_PINGS] += 1
@@ -410,11 +415,16 @@ class Connection:
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
         self._frame_ns = now_ns
+        now_ns = self._read_ns()
         if (sent_ns := self._manual.take(body, now_ns)) is not None:
             self._feed(heartbeat.PongElsewhere(sent_ns), now_ns)
             return
         self._pong_payload = body
         self._feed(heartbeat.PongFrame(body), now_ns)
+
+    def _read_ns(self) -> int:
+        """Return when a pong came: without what we took to find it among what was read."""
+        return time.monotonic_ns() if self.wire is None else self.wire.read_ns
 
     def on_ping(self, body: bytes, now_ns: int) -> None:
         """A PING frame came and was answered."""

@@ -33,11 +33,18 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A ping was written to the socket at ``now_ns``, with this body."""
+class Sending:
+    """A ping is about to be written to the socket, with this body."""
 
     seq: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """It was written at ``now_ns``: its round trip begins."""
+
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class Looked:
         return self.unread > 0 or self.lag_ns >= max(waited_ns // 2, BUSY_LAG_MIN_NS)
 
 
-Event = Tick | Sent | SendFailed | PongFrame | PongElsewhere | PongMessage | Looked
+Event = Tick | Sending | Sent | SendFailed | PongFrame | PongElsewhere | PongMessage | Looked
 
 
 # Requests ------------------------------------------------------------------------------------
@@ -96,7 +103,7 @@ Event = Tick | Sent | SendFailed | PongFrame | PongElsewhere | PongMessage | Loo
 
 @dataclass(frozen=True, slots=True)
 class SendPing:
-    """Send ping number ``seq``, then say ``Sent`` or ``SendFailed``."""
+    """Say ``Sending``, send ping number ``seq``, then say ``Sent`` or ``SendFailed``."""
 
     seq: int
 
@@ -222,10 +229,14 @@ class Heartbeat:
         match event:
             case Tick():
                 return self._tick(now_ns)
-            case Sent(seq, body):
+            case Sending(seq, body):
                 if self.state is not State.DEAD:
                     self._outstanding[seq] = (now_ns, body)
                     self._settle()
+                return ()
+            case Sent(seq):
+                if seq in self._outstanding:
+                    self._outstanding[seq] = (now_ns, self._outstanding[seq][1])
                 return ()
             case SendFailed():
                 return self._die(Cause.SEND_FAILED, self._seq, 0)
@@ -287,6 +298,8 @@ class Heartbeat:
             sent_ns, _body = self._expired.pop(seq)
             return (CountLatePong(now_ns - sent_ns),)
         sent_ns, _body = self._outstanding[seq]
+        if now_ns < sent_ns:  # it was read before, and is only found now
+            return (CountForeignPong(),)
         for older in [number for number in self._outstanding if number <= seq]:
             del self._outstanding[older]
         rtt_ns = now_ns - sent_ns

@@ -85,6 +85,7 @@ class Line(ABC):
 
     Attributes:
         written_ns: When the latest bytes were handed to the socket, CLOCK_MONOTONIC.
+        read_ns: When the latest were taken from it.
 
     Raises:
         ValueError: If the route's URL cannot be dialled.
@@ -107,7 +108,7 @@ class Line(ABC):
         self._flooded = False  # the peer took nothing of what we had to say
         self._longest = 0  # bytes of the longest message that may be unsent still
         self._ended = False
-        self.written_ns = 0
+        self.written_ns = self.read_ns = 0
 
     # What an engine adds ---------------------------------------------------------------------
 

@@ -35,8 +35,8 @@ class Ear(Protocol):
     def read(self) -> None:
         """All messages of one read were told."""
 
-    def ping(self, body: bytes) -> None:
-        """A ping of the timetable was sent."""
+    def ping(self, body: bytes, sent_ns: int) -> None:
+        """A ping of the timetable was sent at ``sent_ns``, CLOCK_MONOTONIC: a moment ago."""
 
     def pong(self, rtt_ns: int | None, now_ns: int, payload: bytes) -> None:
         """A ping was answered; ``rtt_ns`` as in ``heartbeat.TakePong``."""

@@ -126,6 +126,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
         transport = ws.underlying_transport
         self._ws = ws
         self._attach(transport)
+        self.read_ns = monotonic_ns()
         # From now on reads pass through here. What came with the handshake is being parsed already.
         self._parser = cast("asyncio.BufferedProtocol", transport.get_protocol())
         self._parse, self._room_of = self._parser.buffer_updated, self._parser.get_buffer
@@ -138,6 +139,7 @@ class PicowsWire(Line, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Give room for one read (asyncio.BufferedProtocol)."""
+        self.read_ns = monotonic_ns()
         room = cast("memoryview", self._room_of(sizehint))
         if len(room) > READ_BYTES:
             room = room[:READ_BYTES]

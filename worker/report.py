@@ -84,10 +84,11 @@ class Report:
         words[Word.SESSION_SINCE_NS] = now_ns
         self._publisher.state(seen.state.name.lower(), seen.number)
 
-    def ping(self, body: bytes) -> None:
+    def ping(self, body: bytes, sent_ns: int) -> None:
         """Announce a ping."""
         detail = {"payload": body.decode("utf-8", "replace")}
-        self.announce(Announcement(kind=EventKind.PING, detail=detail))
+        ago_ns = time.monotonic_ns() - sent_ns
+        self.announce(Announcement(kind=EventKind.PING, detail=detail), ago_ns)
 
     def pong(self, rtt_ns: int | None, now_ns: int, _payload: bytes) -> None:
         """Count, record and announce a pong in time; ``rtt_ns`` as in ``heartbeat.TakePong``."""
@@ -100,9 +101,9 @@ class Report:
             self._words[Word.RTT_AVG_NS] = sum(self._rtts) // len(self._rtts)
         self.announce(Announcement(kind=EventKind.PONG, detail={"rtt_ns": rtt_ns}))
 
-    def announce(self, announcement: Announcement) -> None:
+    def announce(self, announcement: Announcement, ago_ns: int = 0) -> None:
         """Count an event, write it into the event ring, publish it and wake the supervisor."""
-        monotonic_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        monotonic_ns, wall_ns = time.monotonic_ns() - ago_ns, time.time_ns() - ago_ns
         self._counters[Counter.EVENTS] += 1
         if announcement.kind is EventKind.UP:
             connect_ns = int(announcement.detail["connect_s"] * 1e9)

@@ -92,6 +92,7 @@ class WebsocketsWire(Line, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes, answer what must be answered, hand on what they complete."""
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        self.read_ns = now_ns
         if len(data) <= SLICE_BYTES and not self._backlog:
             self._take(data, now_ns, wall_ns)
             return

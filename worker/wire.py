@@ -19,10 +19,12 @@ class Wire(Protocol):
     """
     One socket. Every wire that was opened ends with exactly one ``WireEvents.on_closed``.
 
-    ``written_ns`` tells when the latest bytes were handed to the socket, CLOCK_MONOTONIC.
+    ``written_ns`` tells when the latest bytes were handed to the socket, ``read_ns`` when the
+    latest were taken from it, CLOCK_MONOTONIC both.
     """
 
     written_ns: int
+    read_ns: int
 
     def open(self, context: ssl.SSLContext | None) -> None:
         """Resolve, connect and shake hands."""

@@ -5,7 +5,10 @@ import statistics
 import time
 
 import pytest
-from library import PONG, Answering, Diary, client, exchange_of, fast, run, until
+from library import PONG, TEXT, Answering, Diary, client, exchange_of, fast, run, until
+from raw_exchange import frame
+
+from worker import HeartbeatConfig
 
 LOOPS = ("asyncio", "uvloop")
 
@@ -116,3 +119,37 @@ def test_s3_the_latency_is_the_delay_of_the_server_and_little_more(loop):
     for found in run(act(), loop=loop):
         assert min(found) >= 0
         assert statistics.median(found) <= 5
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_s3_what_is_read_before_the_pong_is_not_in_the_latency(loop):
+    """Ten messages and the pong in one write, and a matcher that takes 50 ms for each message."""
+
+    class Talkative(Answering):
+        def text(self, peer, payload):
+            if payload == b"ping":
+                texts = (*(b'{"n":%d}' % n for n in range(10)), b'{"pong":1}')
+                peer.writer.write(b"".join(frame(TEXT, text) for text in texts))
+
+    def slowly(message):
+        time.sleep(0.05)
+        return "pong" in message
+
+    async def act():
+        heartbeat = HeartbeatConfig(
+            interval=30,
+            timeout=10,
+            first=0.05,
+            payload=b"ping",
+            use_ws_ping=False,
+            use_application_ping=True,
+            pong_matcher=slowly,
+        )
+        async with (
+            exchange_of(Talkative()) as exchange,
+            client(exchange.url, heartbeat=heartbeat) as ws,
+        ):
+            pong = await Diary(ws, "pong").until("pong")
+            assert pong.latency_ms < 300
+
+    run(act(), loop=loop)

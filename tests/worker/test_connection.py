@@ -27,7 +27,7 @@ class Told:
     def state(self, machine, now_ns):
         pass
 
-    def ping(self, body):
+    def ping(self, body, sent_ns):
         pass
 
     def pong(self, rtt_ns, now_ns, payload):

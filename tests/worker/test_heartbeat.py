@@ -16,6 +16,7 @@ from worker.heartbeat import (
     PongFrame,
     PongMessage,
     SendFailed,
+    Sending,
     SendPing,
     Sent,
     State,
@@ -45,7 +46,8 @@ def ping(beat, now_ns):
     """Let the timer expire at ``now_ns`` and send what it asks for."""
     (action,) = beat.handle(now_ns, Tick())
     assert isinstance(action, SendPing)
-    beat.handle(now_ns, Sent(action.seq, body(action.seq)))
+    beat.handle(now_ns, Sending(action.seq, body(action.seq)))
+    beat.handle(now_ns, Sent(action.seq))
     return action.seq
 
 
@@ -63,6 +65,22 @@ def test_pings_stand_on_an_absolute_timetable_whatever_the_round_trips_take():
         seq = ping(beat, beat.deadline_ns)
         beat.handle(sent[-1] + rtt, PongFrame(body(seq)))
     assert sent == [UP + 10 + 100 * n for n in range(100)]
+
+
+def test_a_round_trip_begins_when_the_ping_was_written():
+    beat = Heartbeat(SPEC, UP)
+    beat.handle(UP + 10, Tick())
+    beat.handle(UP + 10, Sending(1, body(1)))
+    beat.handle(UP + 15, Sent(1))
+    assert beat.handle(UP + 20, PongFrame(body(1))) == (TakePong(1, 5),)
+
+
+def test_a_pong_that_was_read_before_its_ping_was_sent_answers_nothing():
+    """Somebody guessed its body; it was found only now among what had been read."""
+    beat = Heartbeat(SPEC, UP)
+    seq = ping(beat, UP + 10)
+    assert beat.handle(UP + 9, PongFrame(body(seq))) == (CountForeignPong(),)
+    assert beat.state is State.AWAITING
 
 
 def test_points_passed_while_stopped_are_skipped_not_made_up_for():
@@ -245,7 +263,8 @@ def test_whatever_happens_death_is_final_and_samples_are_true(timeout_ns, steps,
                 case SendPing(seq) if send_works:
                     assert seq == len(sent) + 1
                     sent[seq] = now_ns
-                    beat.handle(now_ns, Sent(seq, body(seq)))
+                    beat.handle(now_ns, Sending(seq, body(seq)))
+                    beat.handle(now_ns, Sent(seq))
                 case SendPing():
                     deaths += len(beat.handle(now_ns, SendFailed()))
                 case TakePong(seq, rtt_ns):

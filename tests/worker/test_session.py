@@ -82,7 +82,7 @@ def test_a_missing_pong_closes_the_socket_and_only_its_loss_leads_to_the_next_di
     session = brought_up()
     at = session.deadline_ns
     (ping,) = session.handle(at, Tick())
-    session.handle(at, heartbeat.Sent(ping.seq, b"1"))
+    session.handle(at, heartbeat.Sending(ping.seq, b"1"))
     assert isinstance(session.handle(at + 5, Tick())[0], heartbeat.Look)
     dead, timeout, close = session.handle(at + 5, heartbeat.Looked())
     assert isinstance(dead, heartbeat.DeclareDead)
@@ -271,7 +271,7 @@ def test_in_any_order_of_facts_there_is_one_socket_at_most_and_one_end(spec, ste
                     sockets += 1
                     assert number == dials
                 case heartbeat.SendPing(seq):
-                    session.handle(now_ns, heartbeat.Sent(seq, b"%d" % seq))
+                    session.handle(now_ns, heartbeat.Sending(seq, b"%d" % seq))
                 case EndWorker():
                     ends += 1
         assert sockets <= 1
@@ -351,7 +351,7 @@ def test_a_long_list_is_said_at_the_pace_allowed_and_pings_go_meanwhile():
                 case Say(texts):
                     sent.append((now_ns, len(texts)))
                 case heartbeat.SendPing(seq):
-                    session.handle(now_ns, heartbeat.Sent(seq, b"%d" % seq))
+                    session.handle(now_ns, heartbeat.Sending(seq, b"%d" % seq))
                     session.handle(now_ns, heartbeat.PongFrame(b"%d" % seq))
                     sent.append((now_ns, 1))
     assert sum(count for _at, count in sent) >= 8
