@@ -181,7 +181,11 @@ class ReconnectTable(Table):
     reset_after: Duration = _key("60s", description="UP for so long: the doubling is forgotten.")
     connect_timeout: Duration = _key("10s", description="Dial, TLS and handshake together.")
     close_timeout: Duration = _key("1s", description="A closing socket is gone after this.")
-    address_timeout: Duration = _key("3s", description="TCP to one of a host's addresses.")
+    address_timeout: Duration = _key(
+        "3s",
+        description="TCP to one of a host's addresses; at most half of `connect_timeout`. "
+        "What failed is tried last the next time.",
+    )
     max_attempts: int = Field(
         0, ge=0, le=COUNT_MAX, description="Dials in a row, then exit 69; 0: for ever."
     )

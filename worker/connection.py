@@ -331,6 +331,7 @@ class Connection:
 
     def on_opened(self) -> None:
         """The handshake is done."""
+        self._dialing.opened()
         self._self_check.start()
         self._feed(facts.Opened(self._logins))
 

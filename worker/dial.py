@@ -14,12 +14,11 @@ import ipaddress
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from worker.addresses import Address, AddressOrder, interleaved
 from worker.resolver import look_up
 
 PROXY_SCHEMES = ("http", "socks5")
@@ -38,18 +37,6 @@ def _leave(_connection: socket.socket) -> None:
 
 class ProxyRefused(OSError):
     """A proxy that cannot be used, reached or persuaded. Its text never holds the password."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One place to connect to: a family of socket(7) and what connect(2) takes."""
-
-    family: int
-    sockaddr: tuple[Any, ...]
-
-    def __str__(self) -> str:
-        host, port = self.sockaddr[:2]
-        return f"[{host}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +64,7 @@ async def open_socket(
     source: str | None = None,
     address_timeout_s: float = 3.0,
     prepare: Prepare = _leave,
+    order: AddressOrder | None = None,
 ) -> socket.socket:
     """
     Return a connected, non-blocking TCP socket with TCP_NODELAY set; the caller closes it.
@@ -91,6 +79,7 @@ async def open_socket(
         address_timeout_s: Deadline of each address in seconds (the loop's clock). Through a proxy
             it covers the proxy's own dial too.
         prepare: Called with every socket before it connects; with that of a SOCKS proxy after.
+        order: What former dials of the same host remember, and this one adds to.
 
     Raises:
         ProxyRefused: If the proxy's URL is wrong, or it cannot be reached, or says no.
@@ -105,11 +94,13 @@ async def open_socket(
     if source is not None:
         is_v6 = ipaddress.ip_address(source).version == 6
         family = socket.AF_INET6 if is_v6 else socket.AF_INET
+    order = AddressOrder() if order is None else order
     if proxy is None:
         return await _first(
             await _resolve(host, port, family),
             lambda address: _connect(address, source, address_timeout_s, prepare),
             address_timeout_s,
+            order,
         )
     gate = parse_proxy(proxy)
     try:
@@ -117,21 +108,13 @@ async def open_socket(
             await _resolve(gate.host, gate.port, family),
             lambda address: _tunnel(gate, address, host, port, source, address_timeout_s, prepare),
             address_timeout_s,
+            order,
             role=f"{host}:{port} through proxy ",
         )
     except (TimeoutError, ProxyRefused):
         raise
     except (OSError, UnicodeError) as error:
         raise ProxyRefused(f"proxy {gate.host}:{gate.port}: {error}") from error
-
-
-def interleaved(addresses: Sequence[Address]) -> list[Address]:
-    """Return the addresses with families taking turns, each in its order (RFC 8305 section 4)."""
-    families: dict[int, list[Address]] = {}
-    for address in dict.fromkeys(addresses):  # hosts(5) may name one twice
-        families.setdefault(address.family, []).append(address)
-    turns = chain.from_iterable(zip_longest(*families.values()))
-    return [address for address in turns if address is not None]
 
 
 async def _resolve(host: str, port: int, family: int) -> list[Address]:
@@ -161,12 +144,14 @@ async def _first(
     addresses: list[Address],
     attempt: Callable[[Address], Awaitable[socket.socket]],
     timeout_s: float,
+    order: AddressOrder,
     role: str = "",
 ) -> socket.socket:
     """Return the first socket that an attempt yields; an answer of a proxy ends the search."""
     failures: list[str] = []
     last: OSError | None = None
-    for address in addresses:
+    for address in order.of(addresses):
+        order.tried(address)
         try:
             return await attempt(address)
         except ProxyRefused:

@@ -7,9 +7,11 @@ The I/O shell of what comes before a socket. Ends with exactly one call of ``on_
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from worker.addresses import AddressOrder
 from worker.announcement import Cause
 from worker.budget import ConnectBudget
 from worker.credentials import SecretMissing, masked, resolve
@@ -60,6 +62,7 @@ class Dialing:
         self._budget: ConnectBudget | None = None
         self._waited_for = False  # the budget keeps a place for the next dial
         self.is_crowded = False
+        self._addresses = AddressOrder()
         self._http = HttpClient()
         self._task: asyncio.Task[None] | None = None
 
@@ -103,6 +106,10 @@ class Dialing:
         task.cancel()
         return True
 
+    def opened(self) -> None:
+        """The session is open: the address that was dialled is a good one."""
+        self._addresses.succeeded()
+
     def ended(self) -> None:
         """The session has ended: give its place among the host's sessions back."""
         if self._budget is not None:
@@ -144,7 +151,8 @@ class Dialing:
     def _route(self) -> Route:
         headers = tuple((name, _plain(value)) for name, value in self._spec.headers)
         proxy = None if self._spec.proxy is None else _plain(self._spec.proxy)
-        return self._checked(Route(url=self._spec.url, headers=headers, proxy=proxy))
+        route = Route(url=self._spec.url, headers=headers, proxy=proxy, order=self._addresses)
+        return self._checked(route)
 
     def _checked(self, route: Route) -> Route:
         """
@@ -182,11 +190,8 @@ class Dialing:
 
 
 def _joined(route: Route, said: Login) -> Route:
-    return Route(
-        url=said.url or route.url,
-        headers=(*route.headers, *said.headers.items()),
-        proxy=route.proxy,
-    )
+    headers = (*route.headers, *said.headers.items())
+    return replace(route, url=said.url or route.url, headers=headers)
 
 
 def _plain(value: str | Secret) -> str:

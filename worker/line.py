@@ -13,12 +13,13 @@ import ssl
 import struct
 import termios
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
+from worker.addresses import AddressOrder
 from worker.announcement import Cause
 from worker.dial import open_socket
 from worker.endings import Ending, ending_of_dial
@@ -35,11 +36,16 @@ TURN_NS = 10_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where to dial this time: what a login or a secret made of the configuration."""
+    """
+    Where to dial this time: what a login or a secret made of the configuration.
+
+    ``order`` is what the connection's dials remember of addresses.
+    """
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     proxy: str | None = None
+    order: AddressOrder = field(default_factory=AddressOrder, compare=False)
 
 
 class WireEvents(Protocol):
@@ -142,14 +148,18 @@ class Line(ABC):
         self._dial.add_done_callback(self._dialed)
 
     async def _connect(self, context: ssl.SSLContext | None) -> None:
+        reconnect = self._spec.reconnect
+        # TLS and handshake cost as much again: what needs longer to connect comes too late anyway.
+        address_timeout_ns = min(reconnect.address_timeout_ns, reconnect.connect_timeout_ns // 2)
         try:
             connected = await open_socket(
                 self._uri.host,
                 self._uri.port,
                 proxy=self._route.proxy,
                 source=self._spec.source_address,
-                address_timeout_s=self._spec.reconnect.address_timeout_ns / 1e9,
+                address_timeout_s=address_timeout_ns / 1e9,
                 prepare=self._events.on_socket,
+                order=self._route.order,
             )
             try:
                 self._events.on_connected(_peer_name(connected))

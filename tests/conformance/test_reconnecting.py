@@ -1,6 +1,8 @@
 """R1 to R4 and R8: when a lost session is dialled again, and with what."""
 
 import asyncio
+import os
+import socket
 import sys
 from urllib.parse import urlsplit
 
@@ -22,6 +24,9 @@ from library import (
 from raw_exchange import Peer
 
 from worker import BackoffConfig, ConnectionClosed, ConnectionFailed
+
+# A second address with the port of the first: of this process only, so that no other has it taken.
+OTHER = f"127.78.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
 
 def test_r1_delays_are_jittered_below_doubling_ceilings_up_to_the_cap_and_attempts_end():
@@ -212,6 +217,28 @@ def test_r4_a_name_that_does_not_resolve_is_retried():
         await ws.close()
         with pytest.raises(ConnectionFailed):
             await dial
+
+    run(act())
+
+
+def test_r4_an_address_that_accepts_and_says_nothing_does_not_hide_the_next_for_good(monkeypatch):
+    async def act():
+        async with exchange_of() as exchange:
+            with socket.socket() as mute:
+                mute.bind((OTHER, exchange.port))
+                mute.listen()
+                tcp = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+                found = [(*tcp, (host, exchange.port)) for host in (OTHER, "127.0.0.1")]
+                monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+                ws = client(f"ws://exchange.test:{exchange.port}/ws", connect_timeout=0.5)
+                diary = Diary(ws)
+                async with ws:
+                    assert [event.error for event in diary.of("reconnecting")] == [
+                        "connect_timeout"
+                    ]
+                    exchange.peers[0].reset()
+                    await diary.until("connected", 2)  # and a new session begins with the good one
+                assert len(diary.of("connecting")) == 3
 
     run(act())
 

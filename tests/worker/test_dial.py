@@ -13,7 +13,8 @@ import pytest
 import uvloop
 from raw_exchange import open_descriptors
 
-from worker.dial import Address, ProxyRefused, interleaved, open_socket
+from worker.addresses import AddressOrder
+from worker.dial import ProxyRefused, open_socket
 
 pytestmark = pytest.mark.timeout(30)
 SHORT_S = 0.3
@@ -208,6 +209,18 @@ def test_a_black_hole_costs_its_own_deadline_and_the_next_address_answers(run):
     assert SHORT_S * 0.9 < took_s < 10
 
 
+def test_the_next_dial_begins_with_an_address_that_was_not_tried_in_vain(run):
+    async def twice(port):
+        order = AddressOrder()
+        keys = {"address_timeout_s": 10, "order": order}
+        with contextlib.suppress(TimeoutError):  # a deadline that the first address outlasts
+            await asyncio.wait_for(greeting("two.test", port, **keys), SHORT_S)
+        return await asyncio.wait_for(greeting("two.test", port, **keys), 9)
+
+    with black_hole() as port, server(greet, OTHER, port):
+        assert run(twice(port), **{"two.test": ["127.0.0.1", OTHER]}).startswith(b"hello")
+
+
 def test_each_of_several_black_holes_has_a_deadline_and_all_are_named(run):
     async def timed(port):
         start_s = time.monotonic()
@@ -238,15 +251,6 @@ def test_an_unresolvable_name_is_a_fault_of_the_resolver(run):
 def test_a_host_that_can_be_no_name_is_a_unicode_error(run):
     with pytest.raises(UnicodeError):
         run(open_socket("a" * 70 + ".test", 443))
-
-
-def test_families_take_turns_each_in_its_order():
-    six = [Address(socket.AF_INET6, (f"::{n}", 1, 0, 0)) for n in (1, 2, 3)]
-    four = [Address(socket.AF_INET, (f"127.0.0.{n}", 1)) for n in (1, 2)]
-    assert interleaved([*six, six[0], *four]) == [six[0], four[0], six[1], four[1], six[2]]
-    assert interleaved([*four, *six]) == [four[0], six[0], four[1], six[1], six[2]]
-    assert interleaved([]) == []
-    assert str(six[0]) == "[::1]:1"
 
 
 def test_the_source_address_is_where_the_peer_sees_us(run):
