@@ -5,7 +5,16 @@
         --server ws://127.0.0.1:9001 --reports DIRECTORY
 
 Without ``--server`` the suite's own container is started; that needs docker. DIRECTORY is where the
-server writes its reports (its ``outdir``). Ends with 1 if a case FAILED.
+server writes its reports (its ``outdir``). Ends with 1 if a case FAILED. Takes a minute; with
+``--compression``, whose cases echo gigabytes, a quarter of an hour.
+
+The suite speaks Python 2 only. With one of those it needs no docker:
+
+    python2.7 -m pip install --target SUITE autobahntestsuite; touch SUITE/zope/__init__.py
+    PYTHONPATH=SUITE python2.7 -c "from autobahntestsuite.wstest import run; run()" \\
+        -m fuzzingserver -s SPEC.json
+
+where SPEC.json holds url, outdir, cases and exclude-cases as ``SETTINGS`` below.
 """
 
 import argparse
