@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from shm.layout import WORDS_IN_PAGE, Counter
 from worker import client_events as events
@@ -16,6 +15,7 @@ from worker.announcement import Announcement, EventKind
 from worker.client_inbox import Inbox
 from worker.client_stats import Latencies, Stats
 from worker.dialect import DecodeError, DialectError
+from worker.errors import endpoint_of
 from worker.exits import Exit
 from worker.session import Session, State
 from worker.tuning import Fact
@@ -63,9 +63,7 @@ class ClientOutput:
         inbox: Inbox,
     ) -> None:
         self._dispatcher, self._uri, self._give, self._inbox = dispatcher, uri, give, inbox
-        # Of the URI only this is logged: the rest may hold a token.
-        parts = urlsplit(uri)
-        self.host = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.host = endpoint_of(uri)
         self._shown = State.IDLE
         self.words = [0] * WORDS_IN_PAGE
         self.counters = [0] * len(Counter)

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from worker.addresses import Address, AddressOrder, interleaved
 from worker.resolver import look_up
+from worker.utf8 import printable
 
 PROXY_SCHEMES = ("http", "socks5")
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -53,7 +54,7 @@ class Proxy:
             basic = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
             for secret in (basic, self.password, quote(self.password, safe="")):
                 text = text.replace(secret, "***")
-        return "".join(char if char.isprintable() else "?" for char in text)[:TEXT_LIMIT]
+        return printable(text)[:TEXT_LIMIT]
 
 
 async def open_socket(

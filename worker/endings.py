@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from worker.announcement import Cause
 from worker.dial import ProxyRefused
 from worker.retry_after import retry_after_ns
+from worker.utf8 import printable
 
 RETRY_AFTER_STATUSES = frozenset({418, 429, 503})
 ERROR_TEXT_MAX = 200
 HEAD_END = b"\r\n\r\n"
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})(?=[ \r]|\Z)")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?=[ \r]|\Z)")  # balancers refuse in 1.0
 _RETRY_AFTER = re.compile(rb"\r\nretry-after:[ \t]*([^\r\n]*)", re.IGNORECASE)
 
 
@@ -76,5 +77,5 @@ def ending_of_loss(error: Exception | None, *, close_sent: bool) -> Ending:
 
 
 def text_of(error: BaseException) -> str:
-    """Return an error in one short line."""
-    return f"{type(error).__name__}: {error}"[:ERROR_TEXT_MAX]
+    """Return an error in one short line. It may quote the peer."""
+    return printable(f"{type(error).__name__}: {error}"[:ERROR_TEXT_MAX])

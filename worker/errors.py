@@ -7,6 +7,16 @@ WebSocketError              root
 └── WrongLoop               the client belongs to another event loop
 """
 
+from urllib.parse import urlsplit
+
+from worker.utf8 import printable
+
+
+def endpoint_of(uri: str) -> str:
+    """Return scheme, host and port of a URI: what may be shown, for the rest may hold a token."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
 
 class WebSocketError(Exception):
     """Root of the library's errors."""
@@ -14,9 +24,10 @@ class WebSocketError(Exception):
 
 class ConnectionFailed(WebSocketError):
     """
-    Connecting was given up.
+    Connecting was given up. Its text tells scheme, host and port of the URI only.
 
     Attributes:
+        uri: Of the client.
         cause: A word of ``worker.announcement.Cause``.
         status: HTTP status of a refused handshake, ``None`` otherwise.
 
@@ -28,7 +39,10 @@ class ConnectionFailed(WebSocketError):
 
     def __str__(self) -> str:
         detail = f": {self.error}" if self.error else ""
-        return f"cannot connect to {self.uri} ({self.cause}){detail}"
+        return f"cannot connect to {endpoint_of(self.uri)} ({self.cause}){detail}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class ConnectionClosed(WebSocketError):
@@ -46,7 +60,7 @@ class ConnectionClosed(WebSocketError):
         self.code, self.reason = code, reason
 
     def __str__(self) -> str:
-        return f"closed with {self.code}" + (f" ({self.reason})" if self.reason else "")
+        return f"closed with {self.code}" + (f" ({printable(self.reason)})" if self.reason else "")
 
 
 class NotConnected(WebSocketError):

@@ -8,3 +8,8 @@ def is_utf8(text: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def printable(text: str) -> str:
+    """Return a peer's words without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in text)

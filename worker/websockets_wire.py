@@ -281,7 +281,8 @@ class WebsocketsWire(Line, asyncio.Protocol):
             return self._refusal
         refusal = engine.handshake_exc
         if isinstance(refusal, InvalidHandshake):
-            return Ending(Cause.HANDSHAKE_FAILED, error=text_of(refusal))
+            # The header that cannot be read, say, is the cause of "no valid HTTP response".
+            return Ending(Cause.HANDSHAKE_FAILED, error=text_of(refusal.__cause__ or refusal))
         breach = engine.parser_exc
         if isinstance(breach, PayloadTooBig):
             return Ending(Cause.OVERSIZE, error=text_of(breach))

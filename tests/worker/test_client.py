@@ -356,3 +356,13 @@ def test_errors_have_one_root_and_say_what_happened():
         assert isinstance(error, WebSocketError)
     assert str(ConnectionFailed(URL, "dns", "gaierror: x")).endswith("(dns): gaierror: x")
     assert str(ConnectionClosed(1000, "")) == "closed with 1000"
+
+
+def test_the_text_of_an_error_holds_no_token_and_nothing_that_commands_a_terminal():
+    failed = ConnectionFailed("wss://user:word@h.test:9/ws?token=hush", "dns", "gaierror")
+    for text in (str(failed), repr(failed)):
+        assert "wss://h.test:9 (dns): gaierror" in text
+        assert "hush" not in text
+        assert "word" not in text
+    assert failed.uri.endswith("hush")
+    assert str(ConnectionClosed(1000, "\x1b[2J再见")) == "closed with 1000 (?[2J再见)"

@@ -34,6 +34,8 @@ def test_auto_is_picows_where_nothing_asks_for_websockets(keys, chosen):
     [
         (b"HTTP/1.1 520 Web Server Returned an Unknown Error\r\n\r\n", 520),
         (b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n", 302),
+        (b"HTTP/1.0 403 Forbidden\r\n\r\n<html>", 403),
+        (b"HTTP/1.0 429 Slow\r\nRetry-After: 7\r\n\r\n<html>", 429),
         (b"HTTP/1.1 429 Slow\r\nretry-after: 7\r\nContent-Length: 0\r\n\r\n", 429),
     ],
 )
