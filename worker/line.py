@@ -165,7 +165,8 @@ class Line(ABC):
                 self._events.on_connected(_peer_name(connected))
                 await self._shake_hands(connected, context)
             except BaseException:
-                connected.close()
+                with contextlib.suppress(OSError):  # uvloop has closed its descriptor, untold
+                    connected.close()
                 raise
         except (OSError, ValueError) as error:  # ValueError: a host that is no name
             self._end(ending_of_dial(error))

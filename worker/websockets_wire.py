@@ -54,6 +54,7 @@ class WebsocketsWire(Line, asyncio.Protocol):
         )
         self._backlog: deque[tuple[bytes, int, int]] = deque()
         self._backlog_bytes = 0
+        self._connected: socket.socket | None = None
         self._is_lost = False  # the socket is gone, the backlog not worked off
         self._loss: Exception | None = None
         self._fragments = bytearray()
@@ -63,6 +64,7 @@ class WebsocketsWire(Line, asyncio.Protocol):
         self._refusal: Ending | None = None
 
     async def _shake_hands(self, connected: socket.socket, context: ssl.SSLContext | None) -> None:
+        self._connected = connected
         await self._loop.create_connection(
             lambda: self,
             sock=connected,
@@ -264,6 +266,10 @@ class WebsocketsWire(Line, asyncio.Protocol):
         self._keep(self._left_in_kernel(error), time.monotonic_ns(), time.time_ns())
         self._is_lost, self._loss = True, error
         self._work_off()
+        # In the next turn its descriptor is closed, but uvloop does not tell a socket whose transport
+        # was lost at its birth: that one would close another's later on.
+        if self._connected is not None:
+            self._loop.call_soon(self._connected.detach)
 
     def _over(self) -> None:
         with contextlib.suppress(WebSocketException, EOFError):
@@ -292,5 +298,5 @@ class WebsocketsWire(Line, asyncio.Protocol):
         if breach is not None and broken and engine.close_sent is not None:
             return Ending(Cause.PROTOCOL_ERROR, error=text_of(breach))
         if engine.close_rcvd is not None:
-            return Ending(Cause.PEER_CLOSED, engine.close_rcvd.code, engine.close_rcvd.reason)
+            return Ending(Cause.PEER_CLOSED, int(engine.close_rcvd.code), engine.close_rcvd.reason)
         return ending_of_loss(error, close_sent=engine.close_sent is not None)

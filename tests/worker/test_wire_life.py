@@ -1,6 +1,10 @@
 import asyncio
+import contextlib
+import gc
 import socket
 import ssl
+import struct
+import threading
 
 import pytest
 import trustme
@@ -236,3 +240,32 @@ def test_a_thousand_lives_leave_no_descriptor_and_no_task(engine):
             assert len(asyncio.all_tasks()) <= tasks
 
     run(act())
+
+
+def test_a_socket_that_is_lost_at_its_birth_is_closed_once(engine):
+    """Closed again when it is collected, it would take the descriptor of another with it."""
+
+    def reset_all(listener):
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+
+    async def act(url):
+        for _ in range(100):
+            ears = [dial(spec_of(url, engine=engine))[1] for _ in range(10)]
+            for ear in ears:
+                await ear.closed.wait()
+        await asyncio.sleep(0.05)
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=reset_all, args=(listener,))
+        thread.start()
+        try:
+            run(act(f"ws://127.0.0.1:{listener.getsockname()[1]}/"))
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    gc.collect()  # a ResourceWarning is an error here
