@@ -71,17 +71,22 @@ def explore(rng, reader):
     return []
 
 
+def damaged_file(folder):
+    """Return a journal that its worker has left, to be damaged."""
+    journal = Journal.take_over(folder, "a", size=SIZE_MIN, incarnation=1)
+    for seq in range(1, 1200):
+        journal.append(seq, frame_of(seq, seq % 97))
+    journal.close()
+    path = journal_path(folder, "a")
+    return DamagedFile(path, path.read_bytes(), SPOTS)
+
+
 class DamagedJournal(Target):
     """Whatever the file is: a named error, or frames."""
 
     def __init__(self, folder):
         super().__init__(folder)
-        journal = Journal.take_over(folder, "a", size=SIZE_MIN, incarnation=1)
-        for seq in range(1, 1200):
-            journal.append(seq, frame_of(seq, seq % 97))
-        journal.close()
-        path = journal_path(folder, "a")
-        self._file = DamagedFile(path, path.read_bytes(), SPOTS)
+        self._file = damaged_file(folder)
 
     def run(self, rng):
         self._file.damage(rng)
@@ -106,12 +111,7 @@ class SuccessorJournal(Target):
 
     def __init__(self, folder):
         super().__init__(folder)
-        journal = Journal.take_over(folder, "a", size=SIZE_MIN, incarnation=1)
-        for seq in range(1, 1200):
-            journal.append(seq, frame_of(seq, seq % 97))
-        journal.close()
-        path = journal_path(folder, "a")
-        self._file = DamagedFile(path, path.read_bytes(), SPOTS)
+        self._file = damaged_file(folder)
 
     def run(self, rng):
         self._file.damage(rng)

@@ -4,6 +4,8 @@ import contextlib
 import logging
 from pathlib import Path
 
+from slots import slot
+
 from fuzz.damage import DamagedFile
 from fuzz.target import Target, named
 from shm.errors import SegmentError, SegmentForeign
@@ -147,19 +149,7 @@ class RegistryTable(Target):
         death = Announcement(kind=EventKind.EXIT, cause=Cause.CRASH, detail={"code": 1})
         for name in names:
             registry.slot_writer(name)(
-                Slot(
-                    name=name,
-                    exchange="",
-                    pid=0,
-                    incarnation=1,
-                    state=State.BACKOFF,
-                    wanted=True,
-                    hung=False,
-                    crash_loop=False,
-                    restarts=2,
-                    next_attempt_ns=0,
-                    last_exit=ExitRecord(death, 5),
-                )
+                slot(name=name, pid=0, state=State.BACKOFF, last_exit=ExitRecord(death, 5))
             )
         epoch = registry.epoch
         registry.close()

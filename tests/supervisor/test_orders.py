@@ -5,12 +5,11 @@ import signal
 import pytest
 from exchange import running_exchange
 from fleet import binance, running_fleet, wait_for
+from slots import slot
 
 from supervisor import orders
 from supervisor.errors import NoSuchFleet, NoSuchSignal
 from supervisor.orders import full_signal_name
-from supervisor.registry import Slot
-from supervisor.restart import State
 from supervisor.status import Status
 
 
@@ -23,13 +22,6 @@ def test_a_signal_has_many_names(wanted):
 def test_what_is_no_signal_is_refused(wanted):
     with pytest.raises(NoSuchSignal):
         full_signal_name(wanted)
-
-
-def slot(pid=7, incarnation=3):
-    return Slot(
-        name="a", exchange="", pid=pid, incarnation=incarnation, state=State.RUNNING, wanted=True,
-        hung=False, crash_loop=False, restarts=0, next_attempt_ns=0, last_exit=None,
-    )  # fmt: skip
 
 
 @pytest.fixture

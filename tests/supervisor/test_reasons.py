@@ -3,29 +3,18 @@
 from dataclasses import replace
 
 import pytest
+from slots import slot
 
 from supervisor.reasons import Session, reason
 from supervisor.restart import State
 from supervisor.restart_facts import Remembered
-from supervisor.slot import ExitRecord, Slot
+from supervisor.slot import ExitRecord
 from supervisor.status import STATES
 from worker.announcement import Announcement, EventKind
 from worker.spec import SECOND_NS
 
 NOW_NS = 1000 * SECOND_NS
-SLOT = Slot(
-    name="a",
-    exchange="",
-    pid=7,
-    incarnation=3,
-    state=State.RUNNING,
-    wanted=True,
-    hung=False,
-    crash_loop=False,
-    restarts=0,
-    next_attempt_ns=0,
-    last_exit=None,
-)
+SLOT = slot()
 NO_SESSION = Session("none")
 
 

@@ -7,11 +7,11 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slots import slot
 
 from shm.directory import make_private, user_directory
 from shm.errors import SegmentError
@@ -19,7 +19,7 @@ from shm.layout import Word
 from shm.stats import StatsWriter, stats_path
 from supervisor import screens
 from supervisor.errors import NoSuchConnection, NoSuchFleet
-from supervisor.registry import WORD_PID, WORD_SLOTS, ExitRecord, Registry, Slot
+from supervisor.registry import WORD_PID, WORD_SLOTS, ExitRecord, Registry
 from supervisor.restart import State
 from supervisor.status import gather
 from worker.announcement import Announcement, Cause, EventKind
@@ -45,12 +45,8 @@ class Table:
         self.registry.tick(time.monotonic_ns() - int(age_s * SECOND_NS))
 
     def slot(self, name, **keys):
-        plain = Slot(
-            name=name, exchange="", pid=os.getpid(), incarnation=INCARNATION, state=State.RUNNING,
-            wanted=True, hung=False, crash_loop=False, restarts=0, next_attempt_ns=0,
-            last_exit=None,
-        )  # fmt: skip
-        self.registry.slot_writer(name)(replace(plain, **keys))
+        keys = {"pid": os.getpid(), "incarnation": INCARNATION} | keys
+        self.registry.slot_writer(name)(slot(name=name, **keys))
 
     def worker(self, name):
         made = StatsWriter.create(self.directory, name, incarnation=INCARNATION, ring_slots=1024)

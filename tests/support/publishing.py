@@ -14,9 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+from slots import slot
+
 from shm import directory
-from supervisor.registry import Registry, Slot
-from supervisor.restart import State
+from supervisor.registry import Registry
 from worker.endpoints import data_endpoint, data_socket
 
 PATIENCE_S = 20.0
@@ -108,21 +109,7 @@ class SmallFleet:
             self.registry.close()
         self.registry = Registry.create(self.shm_dir, self.name, self.runtime_dir, list(names))
         for name in names:
-            self.registry.slot_writer(name)(
-                Slot(
-                    name=name,
-                    exchange="",
-                    pid=0,
-                    incarnation=1,
-                    state=State.RUNNING,
-                    wanted=True,
-                    hung=False,
-                    crash_loop=False,
-                    restarts=0,
-                    next_attempt_ns=0,
-                    last_exit=None,
-                )
-            )
+            self.registry.slot_writer(name)(slot(name=name, pid=0, incarnation=1))
 
     def add(self, name):
         """Take in another connection, as a reload does."""

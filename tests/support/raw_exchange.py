@@ -80,6 +80,17 @@ class Peer:
         self.writer.transport.abort()
 
 
+async def hold(peer):
+    """Answer PING frames until a CLOSE, which is answered, too: a script of ``RawExchange``."""
+    while True:
+        opcode, payload = await peer.receive()
+        if opcode == PING:
+            peer.send(PONG, payload)
+        elif opcode == CLOSE:
+            peer.send(CLOSE, payload)
+            return
+
+
 class RawExchange:
     """Runs ``script(peer)`` for each client; counts the sockets it holds."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from exchange_thread import ExchangeThread
-from raw_exchange import BINARY, CLOSE, PING, PONG, TEXT, frame
+from raw_exchange import BINARY, CLOSE, PING, PONG, TEXT, frame, hold
 from worker_process import Counter, Subscriber, Word, WorkerProcess, wait_for
 
 from shm.layout import BUCKETS, Histogram
@@ -73,17 +73,6 @@ def up(worker):
     wait_for(lambda: worker.state() is State.UP, f"up: {worker.said()}")
 
 
-async def echo(peer):
-    """Answer PING frames and closes, else hold the line."""
-    while True:
-        opcode, payload = await peer.receive()
-        if opcode == PING:
-            peer.send(PONG, payload)
-        elif opcode == CLOSE:
-            peer.send(CLOSE, payload)
-            return
-
-
 def test_messages_are_published_byte_for_byte_in_order_with_both_clocks(start):
     sent = [(TEXT, b'{"n":%d}' % n) if n % 2 else (BINARY, bytes([n, 0, 255])) for n in range(200)]
 
@@ -92,7 +81,7 @@ def test_messages_are_published_byte_for_byte_in_order_with_both_clocks(start):
         await go.wait()
         for opcode, payload in sent:
             peer.send(opcode, payload)
-        await echo(peer)
+        await hold(peer)
 
     go = asyncio.Event()
     with ExchangeThread(script) as exchange:
@@ -118,7 +107,7 @@ def test_messages_are_published_byte_for_byte_in_order_with_both_clocks(start):
 
 
 def test_state_liveness_hello_and_events_are_told(start):
-    with ExchangeThread(echo) as exchange:
+    with ExchangeThread(hold) as exchange:
         worker = start(
             spec_of(
                 exchange.url,
@@ -192,7 +181,7 @@ def test_late_duplicate_and_unsolicited_pongs_are_no_samples(start):
         body = await peer.until(PING)
         for answer in (b"", b"other", body, body):
             peer.send(PONG, answer)
-        await echo(peer)
+        await hold(peer)
 
     with ExchangeThread(script) as exchange:
         beat = HeartbeatSpec(interval_ns=10_000 * MS, timeout_ns=9_000 * MS, first_ns=20 * MS)
@@ -232,7 +221,7 @@ def test_application_pings_are_text_and_their_pongs_are_not_data(start):
         seen.append((opcode, body))
         peer.send(TEXT, b'{"success":true,"ret_msg":"pong","op":"ping"}')
         peer.send(TEXT, b'{"topic":"trade"}')
-        await echo(peer)
+        await hold(peer)
 
     seen = []
     beat = HeartbeatSpec(
@@ -262,7 +251,7 @@ def test_server_pings_are_answered_in_both_forms_and_gzip_data_passes_as_it_is(s
         answers.append(await peer.until(TEXT))
         peer.send(BINARY, data)
         peer.send(BINARY, b"not gzip at all")
-        await echo(peer)
+        await hold(peer)
 
     rule = ServerPing(
         match=Match(kind=MatchKind.JMESPATH, value="ping", hint="ping"), reply='{"pong":${ping}}'
@@ -285,7 +274,7 @@ def test_a_raising_rule_and_a_bomb_lose_neither_message_nor_connection(start):
         for _ in range(3):
             peer.send(BINARY, bomb)
             peer.send(BINARY, gzip.compress(b"7"))
-        await echo(peer)
+        await hold(peer)
 
     rule = ServerPing(match=Match(kind=MatchKind.JMESPATH, value="length(@)"), reply="no")
     with ExchangeThread(script) as exchange:
@@ -309,7 +298,7 @@ def test_keys_make_topics_with_numbers_of_their_own(start):
         await go.wait()
         for n in range(9):
             peer.send(TEXT, b'{"s":"k%d"}' % (n % 3) if n % 3 else b'{"other":1}')
-        await echo(peer)
+        await hold(peer)
 
     go = asyncio.Event()
     with ExchangeThread(script) as exchange:
@@ -411,7 +400,7 @@ def test_numbers_go_on_over_a_kill_and_the_listener_is_never_away(start):
 
 
 def test_a_second_worker_of_a_living_name_does_not_start(start, tmp_path):
-    with ExchangeThread(echo) as exchange:
+    with ExchangeThread(hold) as exchange:
         first = start(spec_of(exchange.url))
         up(first)
         second = start(spec_of(exchange.url), incarnation=2, listener=first.listener)
@@ -424,7 +413,7 @@ def test_a_supervisor_that_dies_is_announced_and_the_worker_ends(start):
     waiting = [sys.executable, "-c", "input()"]
     with (
         subprocess.Popen(waiting, stdin=subprocess.PIPE) as other,
-        ExchangeThread(echo) as exchange,
+        ExchangeThread(hold) as exchange,
     ):
         worker = start(spec_of(exchange.url), supervisor=(other.pid, start_ticks(other.pid)))
         up(worker)
@@ -437,7 +426,7 @@ def test_a_supervisor_that_dies_is_announced_and_the_worker_ends(start):
 
 @pytest.mark.parametrize("ticks", [1, 0])
 def test_another_process_of_the_supervisors_number_is_not_the_supervisor(start, ticks):
-    with ExchangeThread(echo) as exchange:
+    with ExchangeThread(hold) as exchange:
         worker = start(spec_of(exchange.url), supervisor=(os.getpid(), ticks))
         wait_for(lambda: "orphaned" in kinds(worker), worker.said())
 
@@ -458,7 +447,7 @@ def test_each_relayed_event_wakes_the_supervisor_once_the_words_are_true(start, 
 
 
 def test_a_hung_worker_leaves_its_stack_and_dies_of_the_abort(start, tmp_path):
-    with ExchangeThread(echo) as exchange:
+    with ExchangeThread(hold) as exchange:
         worker = start(spec_of(exchange.url))
         up(worker)
         assert worker.stop(signal.SIGABRT) == -signal.SIGABRT
@@ -468,7 +457,7 @@ def test_a_hung_worker_leaves_its_stack_and_dies_of_the_abort(start, tmp_path):
 def test_rubbish_from_subscribers_is_counted_and_harms_nobody(start):
     import zmq
 
-    with ExchangeThread(echo) as exchange, zmq.Context() as context:
+    with ExchangeThread(hold) as exchange, zmq.Context() as context:
         worker = start(spec_of(exchange.url))
         up(worker)
         with context.socket(zmq.XSUB) as rude:
@@ -487,7 +476,7 @@ def test_an_unexpected_exception_ends_the_worker(start, tmp_path, monkeypatch):
 
     async def script(peer):
         peer.send(TEXT, b"{}")
-        await echo(peer)
+        await hold(peer)
 
     (tmp_path / "surprise.py").write_text(
         "import asyncio\n"

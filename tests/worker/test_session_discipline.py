@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import trustme
 from exchange_thread import ExchangeThread
-from raw_exchange import CLOSE, PING, PONG, TEXT
+from raw_exchange import CLOSE, PING, PONG, TEXT, hold
 from worker_process import Counter, Word, WorkerProcess, wait_for
 
 from worker.announcement import EventKind
@@ -75,16 +75,6 @@ def told(worker, kind):
 
 def up(worker):
     wait_for(lambda: worker.state() is State.UP, f"up: {worker.said()}")
-
-
-async def hold(peer):
-    while True:
-        opcode, payload = await peer.receive()
-        if opcode == PING:
-            peer.send(PONG, payload)
-        elif opcode == CLOSE:
-            peer.send(CLOSE, payload)
-            return
 
 
 # Login ---------------------------------------------------------------------------------------

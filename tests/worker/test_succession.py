@@ -7,7 +7,7 @@ import signal
 import msgspec
 import pytest
 from exchange_thread import ExchangeThread
-from raw_exchange import CLOSE, PING, PONG, TEXT
+from raw_exchange import CLOSE, TEXT, hold
 from worker_process import Counter, Word, WorkerProcess, wait_for
 
 from worker.announcement import Cause, EventKind
@@ -60,13 +60,7 @@ def downs(worker):
 
 async def polite(peer):
     peer.send(TEXT, b"hello")
-    while True:
-        opcode, payload = await peer.receive()
-        if opcode == PING:
-            peer.send(PONG, payload)
-        elif opcode == CLOSE:
-            peer.send(CLOSE, payload)
-            return
+    await hold(peer)
 
 
 def test_another_url_is_a_new_session_of_the_same_process_that_counts_on(start):
