@@ -19,6 +19,7 @@ from shm.process import start_ticks
 from supervisor import descriptors
 from supervisor.adoption import read_estate
 from supervisor.bus import Bus
+from supervisor.calm import CalmWorkers
 from supervisor.commands import Commands
 from supervisor.control import Control
 from supervisor.errors import ZygoteError
@@ -42,7 +43,6 @@ from supervisor.roster import Roster
 from supervisor.scanner import Scanner
 from supervisor.stop_signals import StopSignals
 from supervisor.succession import Succession
-from supervisor.worker_memory import Calm
 from worker.announcement import Announcement, Cause, EventKind, Origin
 from worker.linux import become_subreaper
 
@@ -50,7 +50,7 @@ log = logging.getLogger("supervisor.arbiter")
 
 ZYGOTE_END_S = 2.0
 STILL_UP_S = 2.0
-ROUNDS_NS = 1_000_000_000  # what is also looked at when there is news of it, or is in no hurry
+ROUNDS_NS = 2_000_000_000  # what is also looked at when there is news of it, or is in no hurry
 END_S = 10.0  # beyond the longest stop_timeout: what is left then is killed
 KILL_S = 1.0  # for deaths by SIGKILL to be seen
 OK, KILLED_AT_ONCE = 0, 130
@@ -93,7 +93,7 @@ class Arbiter:
             self._note_rest,
         )
         self._pace, self._oom_kills = Pace(), OomKills()
-        self._calm: dict[str, Calm] = {}
+        self._calm = CalmWorkers()
         self._scanner = Scanner(self._keepers, self._calm, self._pace, self._stalled, self._storm)
         self._succession: Succession | None = None
         self._bus: Bus | None = None

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from supervisor.calm import CalmWorkers
 from supervisor.oom import OomKills
 from supervisor.pace import Pace
-from supervisor.worker_memory import Calm
 from worker.announcement import Announcement, Origin
 from worker.spec import Assignment, ConnectionSpec
 
@@ -32,8 +32,8 @@ class Household:
     What every keeper of a fleet shares.
 
     ``spawn`` takes name, incarnation and a memfd. ``keep``: workers outlive their supervisor.
-    ``calm`` has, by name, those of whom nothing but two words has to be read. ``oom_kills`` tells
-    whose memory ran out.
+    ``calm`` has those of whom nothing but two words has to be read. ``oom_kills`` tells whose
+    memory ran out.
     """
 
     fleet: str
@@ -44,7 +44,7 @@ class Household:
     events: EventSink
     spawn: Callable[[str, int, int], None]
     pace: Pace
-    calm: dict[str, Calm] = field(default_factory=dict)
+    calm: CalmWorkers = field(default_factory=CalmWorkers)
     oom_kills: OomKills = field(default_factory=OomKills)
     keep: bool = False
 

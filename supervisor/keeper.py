@@ -389,10 +389,10 @@ class Keeper:
         if calm is None:
             self._unsettle()
         else:
-            self._household.calm[self.spec.name] = calm
+            self._household.calm.note(self.spec.name, calm)
 
     def _unsettle(self) -> None:
-        self._household.calm.pop(self.spec.name, None)
+        self._household.calm.forget(self.spec.name)
 
     # The registry ----------------------------------------------------------------------------
 

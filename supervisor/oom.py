@@ -44,7 +44,7 @@ class OomKills:
         return self._counters[groups]
 
     def look(self) -> None:
-        """Forget kills that no worker's death has followed; to be called once a second or so."""
+        """Forget kills that no worker's death has followed; to be called now and then."""
         for counter, (_before, last) in self._accounted.items():
             self._accounted[counter] = (last, _kills(counter))
 
@@ -79,7 +79,7 @@ class OomKills:
 
 
 def _kills(counter: Path) -> int:
-    """Return how many there were; looked at once a second, so it shall cost little."""
+    """Return how many there were; looked at again and again, so it shall cost little."""
     try:
         descriptor = os.open(counter, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # the cgroup is gone

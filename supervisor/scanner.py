@@ -10,17 +10,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from shm.layout import Word
+from supervisor.calm import CalmWorkers
 from supervisor.keeper import Keeper
 from supervisor.liveness import HostGuard, HostStall, Verdict
 from supervisor.pace import Pace, Storm
 from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import Hung, Tick
-from supervisor.worker_memory import Calm
 
 log = logging.getLogger("supervisor.scanner")
 
-LIVENESS_NS, EVENT_PUBLISH = int(Word.LIVENESS_NS), int(Word.EVENT_PUBLISH)
 SELDOM_SCANS = 20  # so seldom specifications and memory are looked at: every 5 s
 IDLE_SCANS = 4  # a connection without a process is looked at in every fourth
 
@@ -31,8 +29,7 @@ class Scanner:
 
     Args:
         keepers: By name; may still be filled.
-        calm: Of those who are calm what shows it, by name, kept by the keepers. A table of its own
-            is cheaper to go through than they are.
+        calm: Those of whom two words are read, kept by the keepers.
         pace: Of the fleet's replacements.
         on_stall: Called when the host, not a worker, stood still.
         on_storm: Called when workers began to die faster than they may be replaced.
@@ -42,7 +39,7 @@ class Scanner:
     def __init__(
         self,
         keepers: Mapping[str, Keeper],
-        calm: Mapping[str, Calm],
+        calm: CalmWorkers,
         pace: Pace,
         on_stall: Callable[[HostStall], None],
         on_storm: Callable[[Storm], None],
@@ -80,11 +77,7 @@ class Scanner:
 
     def _restless(self, now_ns: int) -> list[str]:
         """Return who must be looked at."""
-        found = [
-            name
-            for name, (words, events, warn_after_ns) in self._calm.items()
-            if words[EVENT_PUBLISH] != events or now_ns - words[LIVENESS_NS] > warn_after_ns
-        ]
+        found = self._calm.restless(now_ns)
         if len(self._calm) < len(self._keepers):
             found += [name for name in self._keepers if name not in self._calm]
         return found

@@ -8,13 +8,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from shm.errors import SegmentError
 from shm.layout import Word
 from shm.view import EventRecord, StatsView
+from supervisor.calm import Calm
 from worker.announcement import Announcement, EventKind
 
 log = logging.getLogger("supervisor.worker_memory")
@@ -54,18 +55,6 @@ def told_by(record: EventRecord) -> Announcement:
     return Announcement(
         kind=EventKind(record.kind), cause=body.cause, detail=body.detail, delay_s=body.delay_s
     )
-
-
-class Calm(NamedTuple):
-    """
-    What to compare the words of a worker with, to see that nothing is to be done for it.
-
-    Good until its ``WorkerMemory`` is asked for anything else; mind files that are cut.
-    """
-
-    words: "memoryview[int]"
-    events: int  # EVENT_PUBLISH if there is no news
-    warn_after_ns: int  # LIVENESS_NS may be so old
 
 
 class WorkerMemory:

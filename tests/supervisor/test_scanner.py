@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shm.layout import Word
 from shm.stats import StatsWriter, stats_path
+from supervisor.calm import CalmWorkers
 from supervisor.household import Household
 from supervisor.keeper import Keeper
 from supervisor.liveness import Verdict
@@ -76,7 +77,7 @@ class Scene:
     heard: Heard = field(default_factory=Heard)
     keepers: dict = field(default_factory=dict)
     workers: dict = field(default_factory=dict)
-    calm: dict = field(default_factory=dict)
+    calm: CalmWorkers = field(default_factory=CalmWorkers)
 
     def __post_init__(self):
         self.pace = Pace()
@@ -198,3 +199,19 @@ def test_what_was_known_of_a_dead_worker_is_not_kept(scene):
     assert "a" not in scene.calm
     scene.scanner.scan(closely=False)
     assert EventKind.EXIT in scene.heard.kinds
+
+
+@on_loop
+def test_a_stamp_that_grows_old_is_seen_after_many_fresh_ones(scene):
+    """Stamps are not read at every look: none may be overlooked for that."""
+    hang = HangSpec(warn_after_ns=SECOND_NS // 10)
+    for name, keeper in scene.keepers.items():
+        keeper.respecify(replace(keeper.spec, hang=hang))
+        scene.workers[name].stamp()
+        scene.scanner.scan(closely=False)
+    while scene.keepers["a"].liveness.verdict is Verdict.FRESH:
+        scene.workers["b"].stamp()
+        scene.scanner.scan(closely=False)
+        time.sleep(0.01)
+    assert EventKind.HUNG in scene.heard.kinds
+    assert "a" not in scene.calm
