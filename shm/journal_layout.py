@@ -30,7 +30,6 @@ UNTOLD_MAX = 1 << 16  # what one read from the exchange can bring
 RESERVE_BYTES, RESERVE_SHARE = 64 * 1024, 16  # announced at once: so much, or a part of the ring
 FRAME_SHARE = 4  # a frame longer than this part of the ring is not kept
 INDEX_BYTES = 128  # of the ring, for each slot of the index
-WORDS_IN_PAGE = PAGE // WORD
 
 JOURNAL_HASH = layout_hash(
     "journal",

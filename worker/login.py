@@ -86,11 +86,6 @@ class LoginContext:
 LoginFunction = Callable[[LoginContext], Login | Awaitable[Login | None] | None]
 
 
-def as_configured(_context: LoginContext) -> Login:
-    """Add nothing: the login function of who has none, to begin with."""
-    return Login()
-
-
 async def log_in(function: LoginFunction, context: LoginContext) -> Login:
     """
     Return what the operator's function says.

@@ -81,16 +81,6 @@ class Overlap:
         self._joined, self._joined_ns = 0, 0  # the side that joined last, and when
         self._both_ns = FOREVER_NS  # when that brought its first message
 
-    @property
-    def held(self) -> int:
-        """How many messages are held back."""
-        return len(self._held)
-
-    @property
-    def joining(self) -> int | None:
-        """The side whose messages are held back, ``None`` if none are."""
-        return self._joining
-
     def join(self, number: int, now_ns: int, *, hold: bool) -> None:
         """
         Expect messages of a side from now on.

@@ -53,9 +53,7 @@ class Publisher:
         origin: Origin,
         journal: Journal | None = None,
     ) -> None:
-        self._stats, self._origin, self._journal = stats, origin, journal
-        self._words, self._counters = stats.words, stats.counters
-        self._epoch = stats.epoch
+        self._origin, self._words, self._epoch = origin, stats.words, stats.epoch
         self._data_topic = f"data.{spec.name}"
         self._state_prefix = topic_prefix(f"state.{spec.name}")
         self._keyed: dict[str, _Topic] = {}

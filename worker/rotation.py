@@ -3,7 +3,7 @@
 Pure. Decides when to begin, when the second session carries the stream, when the first is closed,
 and when all is over; two sessions at a time, of which the first carries until it is dropped. Dials
 and their backoff are the second session's own (``worker/session.py``). Its shell is
-``worker/legs.py``.
+``worker/one_leg.py``.
 """
 
 import enum

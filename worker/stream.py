@@ -75,9 +75,8 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
 
     def flush() -> None:
         words[SEQ] = seq
-        if (
-            journal is not None and seq != skipped
-        ):  # it leads to a record, or the journal is damaged
+        # A number that is told leads to a record, or the journal counts as damaged.
+        if journal is not None and seq != skipped:
             journal.tell(seq)
         if unsent:
             send_all()
