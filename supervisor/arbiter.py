@@ -37,8 +37,8 @@ from supervisor.premises import Premises
 from supervisor.quiet_logging import say
 from supervisor.registry import Registry
 from supervisor.reloading import Reloading
-from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import KillWanted, StopWanted
+from supervisor.restart_state import NO_PROCESS
 from supervisor.roster import Roster
 from supervisor.scanner import Scanner
 from supervisor.stop_signals import StopSignals

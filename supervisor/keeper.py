@@ -23,7 +23,7 @@ from supervisor.household import Household, describe
 from supervisor.liveness import Liveness, Verdict
 from supervisor.process_memory import Limit, MemoryWatch, held_by
 from supervisor.registry import Former, SlotWriter
-from supervisor.restart import State, WorkerLife
+from supervisor.restart import WorkerLife
 from supervisor.restart_facts import (
     Announce,
     Down,
@@ -41,6 +41,7 @@ from supervisor.restart_facts import (
     Tick,
     Up,
 )
+from supervisor.restart_state import State
 from supervisor.slot import ExitRecord, Slot, digest, restore
 from supervisor.worker_memory import Heard, WorkerMemory, told_by
 from supervisor.worker_process import WorkerProcess

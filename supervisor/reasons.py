@@ -6,7 +6,7 @@ Pure: facts of the fleet's table and of the connection's segment become sentence
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.restart import State
+from supervisor.restart_state import State
 from supervisor.screens import age
 from supervisor.slot import Slot
 from worker.announcement import Cause

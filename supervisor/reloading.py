@@ -27,8 +27,8 @@ from supervisor.keeper import Keeper
 from supervisor.premises import Premises
 from supervisor.program import is_on_disk
 from supervisor.reload import Doing, Plan, Step, needs_new_run, plan
-from supervisor.restart import State
 from supervisor.restart_facts import RestartWanted, StartWanted
+from supervisor.restart_state import State
 from supervisor.roster import Roster
 from worker.announcement import Announcement, Cause, EventKind
 from worker.spec import ConnectionSpec, MatchKind

@@ -5,11 +5,10 @@ it. It does not know pids or pidfds, does not judge liveness (``supervisor/liven
 no random numbers: the shell is ``supervisor/keeper.py``.
 """
 
-import enum
-
 from supervisor.liveness import LATE_NS
 from supervisor.pace import Pace
 from supervisor.restart_backoff import RestartBackoff
+from supervisor.restart_ending import Ending
 from supervisor.restart_facts import (
     Action,
     Announce,
@@ -23,7 +22,6 @@ from supervisor.restart_facts import (
     Ready,
     Remembered,
     RestartWanted,
-    Signal,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -32,12 +30,14 @@ from supervisor.restart_facts import (
     StopWanted,
     Tick,
     Up,
+    say,
 )
+from supervisor.restart_starting import Starting
+from supervisor.restart_state import NO_PROCESS, TRANSITIONS, UNENDED, State
 from worker.announcement import Announcement, Cause, EventKind
 from worker.exits import PERMANENT, Exit
-from worker.spec import ConnectionSpec
+from worker.spec import SECOND_NS, ConnectionSpec
 
-SECOND_NS = 1_000_000_000
 ABORT_GRACE_NS = SECOND_NS // 2  # from SIGABRT (stack dump) to SIGKILL
 KILL_RETRY_NS = SECOND_NS  # from SIGKILL to another one: no state waits for ever
 SPAWN_RETRY_NS = 2 * SECOND_NS  # a refused fork is the machine's trouble, not the connection's
@@ -45,56 +45,15 @@ EXITS_KEPT = 4
 WHY_MAX = 80  # of an error's text
 
 
-class State(enum.Enum):
-    """Where the process of a connection stands. The number is what the registry shows."""
-
-    STOPPED = 1  # no process, none wanted
-    STARTING = 2  # forked, has not said that it serves
-    RUNNING = 3  # serves its endpoint; its session is its own affair
-    STOPPING = 4  # asked to end
-    KILLING = 5  # made to end
-    BACKOFF = 6  # no process, the next one has a time
-    FAILED = 7  # no process, only an operator starts it again
-
-
-# Codes with which a worker ends on purpose; they are restarted like a crash, only named apart.
-BY_CHOICE = frozenset({Exit.STOPPED, Exit.UNAVAILABLE, Exit.TEMPORARY})
-
-ASKS_TO_STOP = frozenset({"SIGTERM", "SIGINT", "SIGHUP"})
-
-NO_PROCESS = frozenset({State.STOPPED, State.BACKOFF, State.FAILED})
-
-
-# Every step that ``handle`` may make; asserted there, walked by a test, drawn in
-# docs/architecture.md. A step to the same state is always allowed.
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.STOPPED: frozenset({State.STARTING}),
-    State.STARTING: frozenset(
-        {
-            State.RUNNING,
-            State.STOPPING,
-            State.KILLING,
-            State.BACKOFF,
-            State.FAILED,
-        }
-    ),
-    State.RUNNING: frozenset(
-        {State.STARTING, State.STOPPING, State.KILLING, State.BACKOFF, State.FAILED}
-    ),
-    State.STOPPING: frozenset({State.STOPPED, State.STARTING, State.KILLING, State.BACKOFF}),
-    State.KILLING: frozenset({State.STOPPED, State.STARTING, State.BACKOFF, State.FAILED}),
-    State.BACKOFF: frozenset({State.STARTING, State.STOPPED}),
-    State.FAILED: frozenset({State.STARTING, State.STOPPED}),
-}
-
-
 class WorkerLife:
     """
     Process policy of one connection.
 
     ``wanted`` is what the operator wants and is never overwritten by what happens; ``state`` is
-    what is. How long a replacement waits is ``supervisor/restart_backoff.py``'s; of many that die
-    together, all but a few wait for their turn besides (``supervisor/pace.py``).
+    what is. How far a start has come, what is done to end a process, and how long a replacement
+    waits, is known to its parts (``supervisor/restart_starting.py``, ``restart_ending.py``,
+    ``restart_backoff.py``); of many that die together, all but a few wait for their turn besides
+    (``supervisor/pace.py``).
 
     Args:
         spec: The connection.
@@ -105,6 +64,7 @@ class WorkerLife:
         stop_cause: Why nothing is wanted, "" if it is or never was: operator, shutdown.
         last_exit: Cause, code and signal of the last death, or ``None``.
         exits: The last few deaths, the oldest first.
+        deadline_ns: When ``Tick`` has something to do, ``None`` for never.
         since_ns: When it came into this state.
         why: In BACKOFF the cause, and the error of a refused fork.
 
@@ -120,16 +80,12 @@ class WorkerLife:
         self.last_exit: Announcement | None = None
         self.deadline_ns: int | None = None
         self._replace = False  # a fresh process is wanted as soon as this one is gone
-        self._kill_cause = ""  # why we ended it, "" if it died by itself
-        self._operator_signal = ""  # that may have ended it
-        self._killed = False  # SIGKILL was sent
-        self._forked_ns = 0  # or asked for, while there is no process yet
-        self._stamped = False
         self._has_turn = False  # among the fleet's replacements: ``deadline_ns`` is when
         self._renewing = False  # it holds too much memory: its end is no crash
         self.why = ""
         self.since_ns = 0
         self.exits: tuple[Death, ...] = ()
+        self._starting, self._ending = Starting(), Ending()
         self._backoff = RestartBackoff()
         self._excused: set[State] = set()  # a successor may excuse once more
 
@@ -147,11 +103,11 @@ class WorkerLife:
         return Remembered(
             stop_cause=self.stop_cause,
             replace=self._replace,
-            kill_cause=self._kill_cause,
-            operator_signal=self._operator_signal,
-            killed=self._killed,
-            forked_ns=self._forked_ns,
-            stamped=self._stamped,
+            kill_cause=self._ending.cause,
+            operator_signal=self._ending.operator_signal,
+            killed=self._ending.killed,
+            forked_ns=self._starting.forked_ns,
+            stamped=self._starting.stamped,
             has_turn=self._has_turn,
             renewing=self._renewing,
             why=self.why,
@@ -176,10 +132,8 @@ class WorkerLife:
         self.state = state
         self.stop_cause = remembered.stop_cause
         self._replace = remembered.replace
-        self._kill_cause = remembered.kill_cause
-        self._operator_signal = remembered.operator_signal
-        self._killed = remembered.killed
-        self._forked_ns, self._stamped = remembered.forked_ns, remembered.stamped
+        self._starting.recall(remembered)
+        self._ending.recall(remembered)
         self._has_turn, self._renewing = remembered.has_turn, remembered.renewing
         self.why, self.since_ns = remembered.why, remembered.since_ns
         self.exits = remembered.exits
@@ -222,7 +176,7 @@ class WorkerLife:
             case SpawnFailed(error):
                 return self._spawn_failed(now_ns, error)
             case Stamped():
-                self._stamp()
+                self._stamped()
             case Ready():
                 return self._ready()
             case Up():
@@ -256,53 +210,42 @@ class WorkerLife:
         # What an operator stopped stays his through the end of the fleet.
         self.stop_cause = cause if was_wanted else self.stop_cause or cause
         self._replace = False
-        say = (_say(EventKind.STOP, cause),) if was_wanted else ()
+        said = (say(EventKind.STOP, cause),) if was_wanted else ()
         if self.state in NO_PROCESS:
             self._rest()
-            return say
-        if self.state in (State.STARTING, State.RUNNING):
-            return say + self._terminate(now_ns, cause)
-        return say
+            return said
+        if self.state in UNENDED:
+            return said + self._terminate(now_ns, cause)
+        return said
 
     def _restart(self, now_ns: int) -> tuple[Action, ...]:
         self.wanted, self.stop_cause = True, ""
         self._backoff.forgive()
         if self.state in NO_PROCESS:
-            return (_say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
+            return (say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
         self._replace = True
-        if self.state in (State.STARTING, State.RUNNING):
+        if self.state in UNENDED:
             return self._terminate(now_ns, Cause.OPERATOR)
         return ()
 
     def _kill(self, signal: str) -> tuple[Action, ...]:
         if self.state in NO_PROCESS:
             return ()
-        self._operator_signal = signal
-        return (_say(EventKind.KILL, Cause.OPERATOR, signal=signal), Signal(signal))
+        return self._ending.inject(signal)
 
     # What happened ---------------------------------------------------------------------------
 
     def _spawned(self, now_ns: int) -> tuple[Action, ...]:
-        self._forked_ns = now_ns
+        self._starting.forked_ns = now_ns
         self._excused.clear()
         if self.state is State.STARTING:
-            self.deadline_ns = now_ns + self._first_limit_ns
-        return (_say(EventKind.SPAWN),)
+            self.deadline_ns = self._starting.deadline_ns(self.spec)
+        return (say(EventKind.SPAWN),)
 
-    @property
-    def _first_limit_ns(self) -> int:
-        return min(self.spec.start_timeout_ns, self.spec.ready_timeout_ns)
-
-    def _limit_missed(self) -> Cause:
-        if self._stamped or self.spec.ready_timeout_ns < self.spec.start_timeout_ns:
-            return Cause.READY_TIMEOUT
-        return Cause.START_TIMEOUT
-
-    def _stamp(self) -> None:
-        """Go from the first limit to the second: what follows may load an operator's modules."""
-        if self.state is State.STARTING and not self._stamped:
-            self._stamped = True
-            self.deadline_ns = self._forked_ns + self.spec.ready_timeout_ns
+    def _stamped(self) -> None:
+        if self.state is State.STARTING and not self._starting.stamped:
+            self._starting.stamped = True
+            self.deadline_ns = self._starting.deadline_ns(self.spec)
 
     def _spawn_failed(self, now_ns: int, error: str) -> tuple[Action, ...]:
         if not self.wanted:
@@ -312,7 +255,7 @@ class WorkerLife:
         self.deadline_ns = now_ns + SPAWN_RETRY_NS
         self.why = f"{Cause.SPAWN_FAILED}: {error[:WHY_MAX]}"
         return (
-            _say(EventKind.BACKOFF, Cause.SPAWN_FAILED, SPAWN_RETRY_NS / SECOND_NS, error=error),
+            say(EventKind.BACKOFF, Cause.SPAWN_FAILED, SPAWN_RETRY_NS / SECOND_NS, error=error),
         )
 
     def _ready(self) -> tuple[Action, ...]:
@@ -322,7 +265,7 @@ class WorkerLife:
         return ()
 
     def _hung(self, now_ns: int, age_ns: int) -> tuple[Action, ...]:
-        if self.state not in (State.STARTING, State.RUNNING):
+        if self.state not in UNENDED:
             return ()
         return self._abort(now_ns, Cause.HANG, age_s=round(age_ns / SECOND_NS, 3))
 
@@ -342,12 +285,11 @@ class WorkerLife:
             case State.BACKOFF:
                 return self._in_turn(now_ns, Cause.BACKOFF)
             case State.STARTING:
-                return self._abort(now_ns, self._limit_missed())
+                return self._abort(now_ns, self._starting.limit_missed(self.spec))
             case State.STOPPING:
-                self._kill_cause = Cause.STOP_TIMEOUT
                 return self._kill_now(now_ns, Cause.STOP_TIMEOUT)
             case State.KILLING:
-                return self._kill_now(now_ns, self._kill_cause)
+                return self._kill_now(now_ns, self._ending.cause)
             case _:
                 return ()
 
@@ -359,7 +301,7 @@ class WorkerLife:
         and once for its end, so that what really hangs is ended all the same.
         """
         limits_ns = {
-            State.STARTING: self.spec.ready_timeout_ns if self._stamped else self._first_limit_ns,
+            State.STARTING: self._starting.limit_ns(self.spec),
             State.STOPPING: self.spec.stop_timeout_ns,
         }
         late_ns = now_ns - (self.deadline_ns or now_ns)
@@ -372,27 +314,25 @@ class WorkerLife:
     def _exited(self, now_ns: int, exited: Exited) -> tuple[Action, ...]:
         self._backoff.down(now_ns, self.spec.restart)
         code, signal, draw = exited.code, exited.signal, exited.draw
-        cause = self._cause_of_death(code, signal, oom=exited.oom)
+        cause = self._ending.cause_of_death(exited)
         detail = {"code": code} if code is not None else {"signal": signal} if signal else {}
         self.last_exit = Announcement(kind=EventKind.EXIT, cause=cause, detail=detail)
         self.exits = (*self.exits, Death(now_ns, str(cause), code, signal or ""))[-EXITS_KEPT:]
-        planned = self._replace or not self.wanted
-        by_operator = cause == Cause.OPERATOR
         said: tuple[Action, ...] = (Announce(self.last_exit),)
-        self._kill_cause = ""
         if not self.wanted:
             self._rest()
             return said
-        if planned:
+        if self._replace:
             self._replace = False
-            return (*said, _say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
+            return (*said, say(EventKind.RESTART, Cause.OPERATOR), *self._spawn(now_ns))
         if self._renewing:
             return said + self._replace_after_death(now_ns, cause, draw, counts=False)
         if code in PERMANENT:
             self.state, self.deadline_ns = State.FAILED, None
-            return (*said, _say(EventKind.FAILED, Exit(code).name.lower(), code=code))
+            return (*said, say(EventKind.FAILED, Exit(code).name.lower(), code=code))
         self.restarts += 1
-        return said + self._replace_after_death(now_ns, cause, draw, counts=not by_operator)
+        counts = cause != Cause.OPERATOR
+        return said + self._replace_after_death(now_ns, cause, draw, counts=counts)
 
     def _replace_after_death(
         self, now_ns: int, cause: str, draw: float, *, counts: bool
@@ -407,41 +347,24 @@ class WorkerLife:
         self.deadline_ns, self.why = now_ns + delay_ns, str(cause)
         return (
             *said,
-            _say(EventKind.BACKOFF, cause, delay_ns / SECOND_NS, attempt=self._backoff.attempt),
+            say(EventKind.BACKOFF, cause, delay_ns / SECOND_NS, attempt=self._backoff.attempt),
         )
 
     def _in_turn(self, now_ns: int, cause: str) -> tuple[Action, ...]:
         """Fork, unless too many of the fleet are replaced at this moment."""
         turn_ns = now_ns if self._has_turn else self._pace.turn(now_ns)
         if turn_ns == now_ns:
-            return (_say(EventKind.RESTART, cause), *self._spawn(now_ns))
+            return (say(EventKind.RESTART, cause), *self._spawn(now_ns))
         self.state, self.deadline_ns, self._has_turn = State.BACKOFF, turn_ns, True
         self.why = str(Cause.STORM)
-        return (_say(EventKind.BACKOFF, Cause.STORM, (turn_ns - now_ns) / SECOND_NS),)
-
-    def _cause_of_death(self, code: int | None, signal: str | None, *, oom: bool) -> str:
-        if self._kill_cause:
-            return self._kill_cause
-        if signal is not None and signal == self._operator_signal:
-            return Cause.OPERATOR
-        if oom:
-            return Cause.OOM
-        if signal is not None:
-            return Cause.SIGNAL
-        if code == Exit.STOPPED and self._operator_signal in ASKS_TO_STOP:
-            return Cause.OPERATOR
-        if code is None:
-            return Cause.UNKNOWN
-        if code in PERMANENT:
-            return Cause[Exit(code).name]
-        return Cause.EXIT if code in BY_CHOICE else Cause.CRASH
+        return (say(EventKind.BACKOFF, Cause.STORM, (turn_ns - now_ns) / SECOND_NS),)
 
     # Pieces ----------------------------------------------------------------------------------
 
     def _say_crash_loop(self) -> Announce:
         limit = self.spec.restart.crash_loop
         assert limit is not None
-        return _say(
+        return say(
             EventKind.CRASH_LOOP,
             Cause.DEATHS,
             deaths=len(self._backoff.deaths),
@@ -450,45 +373,29 @@ class WorkerLife:
 
     def _spawn(self, now_ns: int) -> tuple[Action, ...]:
         self.state = State.STARTING
-        self._replace, self._kill_cause, self._operator_signal = False, "", ""
-        self._killed = self._stamped = self._has_turn = self._renewing = False
+        self._replace = self._has_turn = self._renewing = False
         self.why = ""
         self._excused.clear()
-        self._forked_ns = now_ns
+        self._starting.begin(now_ns)
+        self._ending.begin()
         self._backoff.begin()
-        self.deadline_ns = now_ns + self._first_limit_ns
+        self.deadline_ns = self._starting.deadline_ns(self.spec)
         return (Spawn(),)
 
     def _terminate(self, now_ns: int, cause: str) -> tuple[Action, ...]:
         self.state = State.STOPPING
-        self._kill_cause = cause
         self.deadline_ns = now_ns + self.spec.stop_timeout_ns
-        # SIGCONT: a stopped process must be able to obey (s6 does the same).
-        return (Signal("SIGTERM"), Signal("SIGCONT"))
+        return self._ending.terminate(cause)
 
     def _abort(self, now_ns: int, cause: str, **detail: float) -> tuple[Action, ...]:
         self.state = State.KILLING
-        self._kill_cause = cause
         self.deadline_ns = now_ns + ABORT_GRACE_NS
-        return (
-            _say(EventKind.KILL, cause, signal="SIGABRT", **detail),
-            Signal("SIGABRT"),
-            Signal("SIGCONT"),  # a stopped one too must be able to write its stacks
-        )
+        return self._ending.abort(cause, **detail)
 
     def _kill_now(self, now_ns: int, cause: str) -> tuple[Action, ...]:
-        again, self._killed = self._killed, True
         self.state = State.KILLING
         self.deadline_ns = now_ns + KILL_RETRY_NS
-        if again:
-            return (Signal("SIGKILL"),)
-        return (_say(EventKind.KILL, cause, signal="SIGKILL"), Signal("SIGKILL"))
+        return self._ending.kill(cause)
 
     def _rest(self) -> None:
         self.state, self.deadline_ns, self._has_turn = State.STOPPED, None, False
-
-
-def _say(
-    kind: EventKind, cause: str = "", delay_s: float | None = None, /, **detail: object
-) -> Announce:
-    return Announce(Announcement(kind=kind, cause=cause, detail=detail, delay_s=delay_s))

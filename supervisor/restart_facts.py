@@ -5,7 +5,7 @@ Pure.
 
 from dataclasses import dataclass
 
-from worker.announcement import Announcement, Cause
+from worker.announcement import Announcement, Cause, EventKind
 
 # Facts ---------------------------------------------------------------------------------------
 
@@ -133,9 +133,9 @@ class Remembered:
     """
     What a successor must know of a life besides what everybody may read of it.
 
-    The fields are those of ``restart.WorkerLife``, times of CLOCK_MONOTONIC; the two limits are of
-    its specification, for ``explain``. Every one has a default, so that a program with one field
-    more reads what one without it has written.
+    The fields are those of ``restart.WorkerLife`` and its parts, times of CLOCK_MONOTONIC; the two
+    limits are of its specification, for ``explain``. Every one has a default, so that a program
+    with one field more reads what one without it has written.
     """
 
     stop_cause: str = ""
@@ -182,3 +182,10 @@ class Announce:
 
 
 Action = Spawn | Signal | Announce
+
+
+def say(
+    kind: EventKind, cause: str = "", delay_s: float | None = None, /, **detail: object
+) -> Announce:
+    """Return the request to announce something."""
+    return Announce(Announcement(kind=kind, cause=cause, detail=detail, delay_s=delay_s))

@@ -15,8 +15,8 @@ from supervisor.household import Household
 from supervisor.keeper import Keeper
 from supervisor.premises import Premises
 from supervisor.registry import Former, Registry
-from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import StopWanted
+from supervisor.restart_state import NO_PROCESS
 from worker.announcement import Cause
 from worker.spec import ConnectionSpec
 

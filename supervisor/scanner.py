@@ -14,8 +14,8 @@ from supervisor.calm import CalmWorkers
 from supervisor.keeper import Keeper
 from supervisor.liveness import HostGuard, HostStall, Verdict
 from supervisor.pace import Pace, Storm
-from supervisor.restart import NO_PROCESS
 from supervisor.restart_facts import Hung, Tick
+from supervisor.restart_state import NO_PROCESS
 
 log = logging.getLogger("supervisor.scanner")
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from supervisor.restart import State, WorkerLife
+from supervisor.restart import WorkerLife
 from supervisor.restart_facts import Remembered
+from supervisor.restart_state import State
 from worker.announcement import Announcement, EventKind
 from worker.respec import Change, changed_keys
 from worker.spec import ConnectionSpec

@@ -28,7 +28,7 @@ from shm.stats import stats_path
 from supervisor import screens
 from supervisor.fleets import opened, select, slots_of
 from supervisor.registry import Slot
-from supervisor.restart import NO_PROCESS, State
+from supervisor.restart_state import NO_PROCESS, State
 from worker.endpoints import data_endpoint, tuning_file
 from worker.session import SERVING
 from worker.session import State as SessionState

@@ -16,8 +16,8 @@ from supervisor.forks import Forks
 from supervisor.keeper import Keeper
 from supervisor.leftovers import Leftovers
 from supervisor.premises import Premises
-from supervisor.restart import NO_PROCESS, State
 from supervisor.restart_facts import SpawnFailed, StartWanted, Tick
+from supervisor.restart_state import NO_PROCESS, State
 from supervisor.slot import Slot
 from worker.announcement import Cause
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from diagrams import mermaid
 
-from supervisor import cli, restart, status
+from supervisor import cli, restart_state, status
 from supervisor.errors import AlreadyRunning, NoSuchConnection, NoSuchFleet, RuntimeDirectoryRefused
 from supervisor.fleetfile import load
 from supervisor.inlet import Counts
 from supervisor.orders import TimedOut
 from supervisor.subscriber import Event, Gap, Message, SessionChange, Subscriber
-from worker import client_events, heartbeat, rotation, session, turns
+from worker import client_events, heartbeat, rotation, session_state, turns
 from worker.announcement import Cause, EventKind
 from worker.envelope import HEADER, Flag, Kind
 from worker.exits import PERMANENT, Exit
@@ -44,7 +44,7 @@ def words(text, heading):
     return [row[0].strip("`") for row in table(text, heading)]
 
 
-@pytest.mark.parametrize("machine", [heartbeat, session, rotation, turns, restart])
+@pytest.mark.parametrize("machine", [heartbeat, session_state, rotation, turns, restart_state])
 def test_the_diagrams_are_the_machines(machine):
     assert f"```mermaid\n{mermaid(machine.TRANSITIONS)}\n```" in page("architecture.md")
 

@@ -17,7 +17,7 @@ from supervisor.errors import NoSuchFleet
 from supervisor.fleets import is_supervised, opened, slots_of
 from supervisor.heads import WorkerWords
 from supervisor.registry import FILE_NAME, SLOT_BYTES, SLOTS_OFFSET, ExitRecord, Registry, Slot
-from supervisor.restart import State
+from supervisor.restart_state import State
 from supervisor.status import gather
 from supervisor.worker_memory import WorkerMemory
 from worker.announcement import Announcement, Cause, EventKind

@@ -6,8 +6,8 @@ import pytest
 from slots import slot
 
 from supervisor.reasons import Session, reason
-from supervisor.restart import State
 from supervisor.restart_facts import Remembered
+from supervisor.restart_state import State
 from supervisor.slot import ExitRecord
 from supervisor.status import STATES
 from worker.announcement import Announcement, EventKind

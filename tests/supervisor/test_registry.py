@@ -11,7 +11,7 @@ from slots import slot
 
 from shm.errors import SegmentError, SegmentForeign, SegmentTruncated
 from supervisor.registry import WORD_SLOTS, Registry, RegistryView
-from supervisor.restart import State
+from supervisor.restart_state import State
 from supervisor.slot import ExitRecord, pack, unpack
 from worker.announcement import Announcement, Cause, EventKind
 

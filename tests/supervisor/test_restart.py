@@ -9,7 +9,7 @@ from process_facts import FACTS
 
 from supervisor.liveness import LATE_NS
 from supervisor.pace import BURST, TURN_NS, Pace
-from supervisor.restart import ABORT_GRACE_NS, NO_PROCESS, TRANSITIONS, State, WorkerLife
+from supervisor.restart import ABORT_GRACE_NS, WorkerLife
 from supervisor.restart_facts import (
     Announce,
     Down,
@@ -29,6 +29,7 @@ from supervisor.restart_facts import (
     Tick,
     Up,
 )
+from supervisor.restart_state import NO_PROCESS, TRANSITIONS, State
 from worker.announcement import Cause
 from worker.spec import SECOND_NS, ConnectionSpec, CrashLoopSpec, RestartSpec
 
@@ -241,6 +242,14 @@ def test_a_worker_whose_loop_never_turns_is_replaced_after_start_timeout_from_it
     worker.handle(23 * SECOND_NS, Exited(None, "SIGABRT", MIDDLE))
     assert worker.last_exit.cause == "start_timeout"
     assert worker.state is State.BACKOFF
+
+
+def test_a_stamp_that_is_seen_before_the_report_of_the_fork_counts_as_one_after_it():
+    worker = life()
+    worker.handle(0, StartWanted())
+    worker.handle(1, Stamped())
+    worker.handle(2, Spawned())
+    assert worker.deadline_ns == 2 + worker.spec.ready_timeout_ns
 
 
 def test_a_worker_that_stamped_has_until_ready_timeout_to_serve():

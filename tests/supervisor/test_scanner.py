@@ -16,8 +16,8 @@ from supervisor.household import Household
 from supervisor.keeper import Keeper
 from supervisor.liveness import Verdict
 from supervisor.pace import Pace
-from supervisor.restart import State
 from supervisor.restart_facts import StartWanted
+from supervisor.restart_state import State
 from supervisor.scanner import Scanner
 from worker.announcement import Announcement, EventKind
 from worker.report import event_body

@@ -20,7 +20,7 @@ from shm.stats import StatsWriter, stats_path
 from supervisor import screens
 from supervisor.errors import NoSuchConnection, NoSuchFleet
 from supervisor.registry import WORD_PID, WORD_SLOTS, ExitRecord, Registry
-from supervisor.restart import State
+from supervisor.restart_state import State
 from supervisor.status import gather
 from worker.announcement import Announcement, Cause, EventKind
 from worker.endpoints import tuning_file

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from process_facts import FACTS
 
-from supervisor.restart import NO_PROCESS, State, WorkerLife
+from supervisor.restart import WorkerLife
 from supervisor.restart_facts import Exited, Remembered, Spawned, SpawnFailed
+from supervisor.restart_state import NO_PROCESS, State
 from supervisor.slot import DEATHS_KEPT, LIFE_BYTES_MAX, ExitRecord, Slot, pack, restore, unpack
 from worker.spec import SECOND_NS, ConnectionSpec, CrashLoopSpec, RestartSpec
 

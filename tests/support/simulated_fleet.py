@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from supervisor import scanner
 from supervisor.liveness import SCAN_NS, Liveness, Verdict
 from supervisor.pace import Pace
-from supervisor.restart import State, WorkerLife
+from supervisor.restart import WorkerLife
 from supervisor.restart_facts import (
     Announce,
     Exited,
@@ -26,6 +26,7 @@ from supervisor.restart_facts import (
     Tick,
     Up,
 )
+from supervisor.restart_state import State
 from supervisor.slot import ExitRecord, Slot, pack, restore, unpack
 from worker.announcement import Cause, EventKind
 from worker.spec import ConnectionSpec, CrashLoopSpec, HangSpec, RestartSpec

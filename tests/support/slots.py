@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from supervisor.restart import State
+from supervisor.restart_state import State
 from supervisor.slot import Slot
 
 PLAIN = Slot(

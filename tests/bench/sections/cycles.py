@@ -13,7 +13,7 @@ from bench.options import Options
 from bench.probes import memory_mib
 from supervisor.leftovers import children
 from supervisor.registry import RegistryView
-from supervisor.restart import State
+from supervisor.restart_state import State
 
 WORKERS = 5
 CYCLES, QUICK_CYCLES = 1000, 60
