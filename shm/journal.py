@@ -32,6 +32,7 @@ from shm.journal_layout import (
 )
 from shm.layout import HEADER_BYTES, PAGE, WORD, SegmentKind
 from shm.ordering import register_writer
+from shm.segment_lock import lock_predecessor
 
 SUFFIX = ".journal"
 LOCK_TIMEOUT_NS = 1_000_000_000  # its former writer has died: what may hold it still is going
@@ -133,7 +134,7 @@ class Journal:
                 f"a journal has {SIZE_MIN:,} to {SIZE_MAX:,} bytes in whole pages, got {size:,}"
             )
         path = journal_path(directory, connection)
-        held = segment.lock_predecessor(path, LOCK_TIMEOUT_NS, writable=True)
+        held = lock_predecessor(path, LOCK_TIMEOUT_NS, writable=True)
         if held is None:
             return cls._made(path, connection, size, incarnation)
         try:

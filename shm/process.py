@@ -1,5 +1,6 @@
-"""Which process is which: pids are used again, start times tell them apart (proc(5))."""
+"""Which process is which: pids are used again, start times and boots tell them apart (proc(5))."""
 
+from functools import cache
 from pathlib import Path
 
 STAT_START_TIME = 22  # field of /proc/<pid>/stat, counted from 1
@@ -20,3 +21,9 @@ def start_ticks(pid: int) -> int:
     if fields[0] in "ZX":
         return 0
     return int(fields[STAT_START_TIME - 3])
+
+
+@cache
+def boot_id() -> bytes:
+    """Return the 16 bytes that name this boot of the machine (random(4))."""
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", ""))

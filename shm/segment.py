@@ -13,52 +13,16 @@ import mmap
 import os
 import stat
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from shm.errors import (
-    SegmentError,
-    SegmentForeign,
-    SegmentSpace,
-    SegmentTruncated,
-    SegmentUnavailable,
-    SegmentVersion,
-)
-from shm.layout import (
-    ENDIAN_TAG,
-    HEADER,
-    HEADER_BYTES,
-    MAGIC,
-    MAJOR,
-    MINOR,
-    PAGE,
-    SegmentKind,
-)
-from shm.process import start_ticks
+from shm.errors import SegmentError, SegmentSpace, SegmentTruncated, SegmentUnavailable
+from shm.header import Header, checked, packed
+from shm.layout import HEADER, HEADER_BYTES, MAGIC, PAGE, SegmentKind
+from shm.process import boot_id, start_ticks
 from shm.segment_lock import PASSING, TO_LOOK, leads_to, try_lock
-from shm.segment_lock import boot_id as boot_id
-from shm.segment_lock import is_locked as is_locked
-from shm.segment_lock import lock_predecessor as lock_predecessor
 
 MADV_POPULATE_WRITE = 23  # Linux 5.14; where it is missing every page is touched instead
-INCARNATION_MAX = 1 << 40  # more than any connection lives to see; above it a header is garbage
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a segment says of itself. Times: see shm/layout.py."""
-
-    kind: int
-    flags: int
-    layout_hash: int
-    total_bytes: int
-    boot_id: bytes
-    pid: int
-    start_ticks: int
-    incarnation: int
-    created_wall_ns: int
-    created_monotonic_ns: int
-    name: str
 
 
 class Segment:
@@ -201,27 +165,9 @@ def publish(segment: Segment, temporary: Path) -> None:
 
 
 def _write_header(segment: Segment) -> None:
-    header = segment.header
-    packed = HEADER.pack(
-        MAGIC,
-        MAJOR,
-        MINOR,
-        HEADER_BYTES,
-        header.layout_hash,
-        header.total_bytes,
-        ENDIAN_TAG,
-        header.kind,
-        header.flags,
-        header.boot_id,
-        header.pid,
-        header.start_ticks,
-        header.incarnation,
-        header.created_wall_ns,
-        header.created_monotonic_ns,
-        header.name.encode(),
-    )
-    segment.memory[len(MAGIC) : HEADER.size] = packed[len(MAGIC) :]
-    segment.memory[: len(MAGIC)] = packed[: len(MAGIC)]
+    raw = packed(segment.header)
+    segment.memory[len(MAGIC) : HEADER.size] = raw[len(MAGIC) :]
+    segment.memory[: len(MAGIC)] = raw[: len(MAGIC)]
 
 
 def open_readonly(
@@ -295,39 +241,7 @@ def map_writable(
 def _checked_header(path: Path, descriptor: int, kind: SegmentKind, layout_hash: int) -> Header:
     status = os.fstat(descriptor)
     raw = os.pread(descriptor, HEADER.size, 0) if stat.S_ISREG(status.st_mode) else b""
-    if raw[: len(MAGIC)] != MAGIC:
-        raise SegmentForeign(path, "is not a feedwarden segment; move it away")
-    if len(raw) < HEADER.size or status.st_size < HEADER_BYTES:
-        raise SegmentTruncated(path, f"has {status.st_size} bytes, less than its header")
-    (_magic, major, minor, _header_bytes, found_hash, total_bytes, endian_tag, found_kind, flags,
-     boot, pid, ticks, incarnation, wall_ns, monotonic_ns, name) = HEADER.unpack(raw)  # fmt: skip
-    if endian_tag != ENDIAN_TAG:
-        raise SegmentForeign(path, "was written on a machine of the other byte order")
-    if found_kind != kind:
-        raise SegmentForeign(path, f"is a segment of kind {found_kind}, not {int(kind)}")
-    if major != MAJOR:
-        raise SegmentVersion(path, f"has version {major}.{minor}, this program reads {MAJOR}.x")
-    if found_hash != layout_hash:
-        raise SegmentVersion(
-            path, f"has another byte layout (hash {found_hash:016x}, ours {layout_hash:016x})"
-        )
-    if status.st_size < total_bytes or total_bytes < HEADER_BYTES:
-        raise SegmentTruncated(path, f"has {status.st_size} of {total_bytes} bytes")
-    if not 0 < incarnation <= INCARNATION_MAX:
-        raise SegmentVersion(path, f"says that it is of incarnation {incarnation}")
-    return Header(
-        kind=found_kind,
-        flags=flags,
-        layout_hash=found_hash,
-        total_bytes=total_bytes,
-        boot_id=boot,
-        pid=pid,
-        start_ticks=ticks,
-        incarnation=incarnation,
-        created_wall_ns=wall_ns,
-        created_monotonic_ns=monotonic_ns,
-        name=name.rstrip(b"\0").decode("utf-8", "replace"),
-    )
+    return checked(path, raw, status.st_size, kind, layout_hash)
 
 
 def touch(memory: mmap.mmap, start: int, length: int) -> None:

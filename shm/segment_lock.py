@@ -9,12 +9,12 @@ import fcntl
 import os
 import stat
 import time
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from shm.errors import SegmentError, SegmentForeign, SegmentLocked, SegmentUnavailable
-from shm.layout import HEADER, HEADER_FIELDS, MAGIC
+from shm.header import Header, unpacked
+from shm.layout import HEADER, MAGIC
+from shm.process import boot_id
 
 LOCK_POLL_S = 0.02
 PASSING = frozenset(
@@ -28,7 +28,6 @@ PASSING = frozenset(
         errno.EAGAIN,
     }
 )  # what the system refuses now and may grant later
-PID_FIELD = HEADER_FIELDS.index("pid")
 TO_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block us
 
 
@@ -84,48 +83,29 @@ def check_ours(path: Path) -> None:
         os.close(_open_ours(path))
 
 
-class Holder(NamedTuple):
-    """Who holds a segment, as its header says."""
-
-    pid: int
-    start_ticks: int
-    incarnation: int
-    flags: int
-
-
-def holder(path: Path) -> Holder | None:
+def holder(path: Path) -> Header | None:
     """Return who holds a segment of this boot, ``None`` if nobody does or its header is cut."""
-    try:
-        descriptor = _open_ours(path)
-    except (FileNotFoundError, SegmentError):
-        return None
-    try:
-        raw = os.pread(descriptor, HEADER.size, 0)
-        if len(raw) < HEADER.size or try_lock(descriptor):
-            return None
-        return _holder(raw)
-    finally:
-        os.close(descriptor)
+    return _said(path, is_held=True)
 
 
-def writer(path: Path) -> Holder | None:
+def writer(path: Path) -> Header | None:
     """Return who wrote a segment of this boot, dead or alive; ``None`` if that cannot be read."""
+    return _said(path, is_held=False)
+
+
+def _said(path: Path, *, is_held: bool) -> Header | None:
     try:
         descriptor = _open_ours(path)
     except (FileNotFoundError, SegmentError):
         return None
     try:
         raw = os.pread(descriptor, HEADER.size, 0)
+        if len(raw) < HEADER.size or (is_held and try_lock(descriptor)):
+            return None
     finally:
         os.close(descriptor)
-    return _holder(raw) if len(raw) == HEADER.size else None
-
-
-def _holder(raw: bytes) -> Holder | None:
-    said = dict(zip(HEADER_FIELDS, HEADER.unpack(raw), strict=True))
-    if said["boot_id"] != boot_id():
-        return None
-    return Holder(said["pid"], said["start_ticks"], said["incarnation"], said["flags"])
+    header = unpacked(raw)
+    return header if header.boot_id == boot_id() else None
 
 
 def lock_predecessor(path: Path, timeout_ns: int, *, writable: bool = False) -> int | None:
@@ -156,7 +136,7 @@ def lock_predecessor(path: Path, timeout_ns: int, *, writable: bool = False) -> 
         os.close(descriptor)
         if time.monotonic_ns() >= deadline_ns:
             whole = len(raw) == HEADER.size
-            raise SegmentLocked(path, HEADER.unpack(raw)[PID_FIELD] if whole else 0)
+            raise SegmentLocked(path, unpacked(raw).pid if whole else 0)
         time.sleep(LOCK_POLL_S)
 
 
@@ -175,9 +155,3 @@ def leads_to(path: Path, inode: int) -> bool:
         return os.stat(path, follow_symlinks=False).st_ino == inode
     except FileNotFoundError:
         return False
-
-
-@cache
-def boot_id() -> bytes:
-    """Return the 16 bytes that name this boot of the machine (random(4))."""
-    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", ""))

@@ -29,6 +29,7 @@ from shm.layout import (
 )
 from shm.ordering import register_writer
 from shm.samples import make_recorder
+from shm.segment_lock import lock_predecessor
 
 SUFFIX = ".stats"
 LOCK_TIMEOUT_NS = 10_000_000_000
@@ -123,7 +124,7 @@ class StatsWriter:
         """
         layout = stats_layout(ring_slots)
         path = stats_path(directory, connection)
-        held = segment.lock_predecessor(path, lock_timeout_ns)
+        held = lock_predecessor(path, lock_timeout_ns)
         try:
             owned, temporary = segment.create(
                 path,

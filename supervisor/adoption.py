@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shm.errors import SegmentError
-from shm.process import start_ticks
-from shm.segment_lock import boot_id, holder, is_locked
+from shm.process import boot_id, start_ticks
+from shm.segment_lock import holder, is_locked
 from shm.stats import stats_path
 from supervisor.registry import Former, RegistryView
 from supervisor.slot import Slot

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shm.directory import base_directory, user_directory
 from shm.errors import DirectoryRefused, SegmentError
-from shm.segment import is_locked
+from shm.segment_lock import is_locked
 from shm.stats import SUFFIX as STATS_SUFFIX
 from supervisor import descriptors, ownership
 from supervisor.capacity import TooLarge, memory_limits, refuse_if_too_large

@@ -17,6 +17,7 @@ from shm.errors import SegmentError, SegmentTruncated
 from shm.layout import FLAG_KEEP, HEADER_BYTES, SegmentKind, layout_hash
 from shm.ordering import order_point, register_writer
 from shm.process import start_ticks
+from shm.segment_lock import lock_predecessor
 from supervisor.slot import RECORD, ExitRecord, Slot, pack, unpack
 from worker.endpoints import TABLE
 
@@ -115,7 +116,7 @@ class Registry:
 
         """
         path = shm_dir / FILE_NAME
-        held = segment.lock_predecessor(path, LOCK_NS)
+        held = lock_predecessor(path, LOCK_NS)
         epoch = after + 1
         if held is not None:
             os.close(held)  # the fleet's lock, which we hold, keeps everybody else away

@@ -23,7 +23,7 @@ from shm.errors import SegmentError
 from shm.journal_reader import JournalReader
 from shm.layout import Word
 from shm.reader import Reader
-from shm.segment import is_locked
+from shm.segment_lock import is_locked
 from shm.stats import stats_path
 from supervisor import screens
 from supervisor.fleets import opened, select, slots_of

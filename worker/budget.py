@@ -22,7 +22,7 @@ from pathlib import Path
 
 from shm.directory import make_private
 from shm.errors import DirectoryRefused
-from shm.segment import boot_id
+from shm.process import boot_id
 
 STATE = struct.Struct("<8s16sqI28x")  # magic, boot id, TAT in ns, CRC-32 of all before it
 MAGIC = b"FWBUDGT1"

@@ -27,7 +27,7 @@ import uvloop
 from shm.errors import SegmentError, SegmentLocked, SegmentUnavailable
 from shm.journal import Journal
 from shm.layout import Word
-from shm.segment_lock import boot_id
+from shm.process import boot_id
 from shm.stats import StatsWriter
 from worker import endpoints
 from worker.announcement import Announcement, Cause, EventKind, Origin

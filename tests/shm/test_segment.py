@@ -17,7 +17,10 @@ from shm.errors import (
     SegmentUnavailable,
     SegmentVersion,
 )
+from shm.header import INCARNATION_MAX
 from shm.layout import HEADER, HEADER_BYTES, MAGIC, PAGE, SegmentKind
+from shm.process import boot_id
+from shm.segment_lock import is_locked, lock_predecessor
 
 KIND, HASH, SIZE = SegmentKind.STATS, 42, 4 * PAGE
 
@@ -39,7 +42,7 @@ def test_a_segment_says_whose_it_is(path):
     assert seen.header.name == "a"
     assert seen.header.incarnation == 7
     assert seen.header.pid == os.getpid()
-    assert seen.header.boot_id == segment.boot_id()
+    assert seen.header.boot_id == boot_id()
     assert seen.locked()
     owned.close()
     assert not seen.locked()
@@ -115,15 +118,15 @@ def test_links_directories_and_devices_are_not_followed(path, tmp_path):
     path.rmdir()
     path.symlink_to("/dev/zero")
     with pytest.raises(SegmentError):
-        segment.lock_predecessor(path, 0)
+        lock_predecessor(path, 0)
 
 
 def test_a_successor_waits_for_the_lock_and_says_who_holds_it(path):
     owned = make(path)
     with pytest.raises(SegmentLocked, match=f"in use by pid {os.getpid()}"):
-        segment.lock_predecessor(path, 30_000_000)
+        lock_predecessor(path, 30_000_000)
     owned.close()
-    held = segment.lock_predecessor(path, 0)
+    held = lock_predecessor(path, 0)
     assert held is not None
     os.close(held)
 
@@ -131,9 +134,9 @@ def test_a_successor_waits_for_the_lock_and_says_who_holds_it(path):
 def test_a_foreign_file_is_refused_and_left(path):
     path.write_bytes(b"precious")
     with pytest.raises(SegmentForeign):
-        segment.lock_predecessor(path, 0)
+        lock_predecessor(path, 0)
     with pytest.raises(SegmentForeign):
-        segment.is_locked(path)
+        is_locked(path)
     assert path.read_bytes() == b"precious"
 
 
@@ -146,13 +149,13 @@ def test_the_lock_falls_with_its_owner_however_it_dies(path):
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as owner:
         assert owner.stdout.readline() == b"up\n"
-        assert segment.is_locked(path)
+        assert is_locked(path)
         owner.kill()
         owner.wait()
         deadline = time.monotonic() + 10
-        while segment.is_locked(path) and time.monotonic() < deadline:
+        while is_locked(path) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert not segment.is_locked(path)
+        assert not is_locked(path)
 
 
 def test_no_room_is_an_error_with_figures_and_leaves_nothing(path):
@@ -184,8 +187,8 @@ def test_what_is_no_segment_is_refused_without_waiting(path, kind):
         path.write_text("precious")
     for look in (
         lambda: segment.open_readonly(path, KIND, HASH),
-        lambda: segment.lock_predecessor(path, 0),
-        lambda: segment.is_locked(path),
+        lambda: lock_predecessor(path, 0),
+        lambda: is_locked(path),
     ):
         with pytest.raises(SegmentError):
             look()
@@ -196,7 +199,7 @@ def test_a_missing_directory_is_worth_another_try(tmp_path):
         segment.create(tmp_path / "gone" / "a", KIND, SIZE, HASH, name="a", incarnation=1)
 
 
-@pytest.mark.parametrize("incarnation", [0, segment.INCARNATION_MAX + 1, 2**64 - 1])
+@pytest.mark.parametrize("incarnation", [0, INCARNATION_MAX + 1, 2**64 - 1])
 def test_an_incarnation_that_nobody_lives_to_see_is_not_believed(path, incarnation):
     make(path, incarnation).close()
     with pytest.raises(SegmentVersion, match="incarnation"):
