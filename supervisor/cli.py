@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from supervisor import check as check_verb
+from supervisor import descriptors, exchange_process, launch, orders, outcome, streams, versions
 from supervisor import doctor as doctor_verb
-from supervisor import exchange_process, launch, orders, outcome, streams, versions
 from supervisor import explain as explain_verb
 from supervisor import rolling as rolling_verb
 from supervisor import status as status_verb
@@ -326,7 +326,7 @@ def version(as_json: JsonOption = False) -> int:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    outcome.fill_standard_streams()
+    descriptors.fill_standard_streams()
     try:
         app()
     except OSError as error:  # of --help and --version: the verbs see to their own

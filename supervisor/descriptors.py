@@ -32,21 +32,21 @@ class TooFewDescriptors(FleetError):
         )
 
 
-def open_missing() -> None:
-    """Lead closed standard streams to /dev/null, so that nothing of ours gets their numbers."""
-    for number in (0, 1, 2):
+def fill_standard_streams() -> None:
+    """
+    Put /dev/null where stdin, stdout or stderr is closed, for us and for our children.
+
+    The next file or socket that is opened would get its number, and what is printed.
+    """
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
             os.set_inheritable(number, True)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for the process's life
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def prepare(connections: int) -> None:

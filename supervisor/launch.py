@@ -29,7 +29,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 def main(path: str) -> NoReturn:
     """Do ``run`` without the command line, and end the process with its exit code."""
-    outcome.fill_standard_streams()
+    descriptors.fill_standard_streams()
     sys.exit(outcome.of(lambda: run(Path(path))))
 
 
@@ -48,7 +48,6 @@ def run(path: Path) -> int:
         level=log_level(),
         format="%(asctime)s %(levelname).1s %(name)s %(message)s",
     )
-    descriptors.open_missing()
     with unstoppable(), StopSignals() as signals:
         refuse_foreign_supervisor()
         key = checked.key_of(path)

@@ -60,22 +60,6 @@ def drop_output() -> None:
         os.close(null)
 
 
-def fill_standard_streams() -> None:
-    """
-    Put /dev/null where stdin, stdout or stderr is closed.
-
-    The next file or socket that is opened would get its number, and what is printed.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
-
-
 def segment_code(error: SegmentError) -> int:
     """Return 5 if shared memory must be mended by the operator, 1 if it is merely unreadable."""
     mend = (DirectoryRefused, SegmentForeign, SegmentSpace)
