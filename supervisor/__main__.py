@@ -9,14 +9,14 @@ import os
 import signal
 import sys
 
-ENDED, INTERRUPTED = 0, 130
+from supervisor.exit_codes import INTERRUPTED, OK
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     if sys.argv[1:2] == ["run"]:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: os._exit(ENDED))
+            signal.signal(number, lambda _number, _frame: os._exit(OK))
     try:
         if len(sys.argv) == 3 and sys.argv[1] == "run" and not sys.argv[2].startswith("-"):
             from supervisor.launch import main as launch

@@ -24,6 +24,7 @@ from supervisor.commands import Commands
 from supervisor.control import Control
 from supervisor.errors import ZygoteError
 from supervisor.exchange_process import ExchangeProcess
+from supervisor.exit_codes import INTERRUPTED, OK
 from supervisor.file_watch import FileWatch
 from supervisor.fleet import Fleet
 from supervisor.forks import Forks
@@ -53,7 +54,6 @@ STILL_UP_S = 2.0
 ROUNDS_NS = 2_000_000_000  # what is also looked at when there is news of it, or is in no hurry
 END_S = 10.0  # beyond the longest stop_timeout: what is left then is killed
 KILL_S = 1.0  # for deaths by SIGKILL to be seen
-OK, KILLED_AT_ONCE = 0, 130
 STOP = StopWanted(Cause.SHUTDOWN)
 
 
@@ -143,7 +143,7 @@ class Arbiter:
                     await self._stop_asked.wait()
             finally:
                 await self._end()
-        return KILLED_AT_ONCE if self._kill_asked else OK
+        return INTERRUPTED if self._kill_asked else OK
 
     async def _unless_stopped(self, opening: Coroutine[None, None, None]) -> bool:
         """Do it, unless a stop is asked for first; return whether it was done."""

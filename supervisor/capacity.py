@@ -12,10 +12,10 @@ from shm.layout import stats_bytes
 from shm.segment_lock import is_locked
 from shm.stats import stats_path
 from supervisor.errors import FleetError
+from supervisor.exit_codes import CONFIGURATION
 from supervisor.fleet import Fleet
 from worker.spec import ConnectionSpec
 
-CONFIGURATION = 5
 MEMORY_MAX = "memory.max"
 
 

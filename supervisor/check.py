@@ -9,12 +9,11 @@ from typing import Any
 from shm.errors import DirectoryRefused
 from supervisor.capacity import TooLarge, refuse_if_too_large, segment_bytes
 from supervisor.errors import Fault, FleetFileError
+from supervisor.exit_codes import CONFIGURATION, OK
 from supervisor.fleet import Fleet
 from supervisor.fleetfile import load
 from worker.endpoints import data_endpoint
 from worker.spec import SECOND_NS, ConnectionSpec, HeartbeatSpec
-
-CONFIGURATION = 5
 
 
 def check(path: Path, as_json: bool) -> int:
@@ -28,7 +27,7 @@ def check(path: Path, as_json: bool) -> int:
         faults, text = (Fault(str(path), 0, "", str(error)),), f"supervisor: {error}"
     else:
         print(json.dumps(plan(fleet)) if as_json else _plan_text(fleet))
-        return 0
+        return OK
     if as_json:
         listed = [asdict(fault) for fault in faults]
         print(json.dumps({"schema": 1, "ok": False, "file": str(path), "faults": listed}))

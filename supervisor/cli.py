@@ -22,6 +22,7 @@ from supervisor import explain as explain_verb
 from supervisor import rolling as rolling_verb
 from supervisor import status as status_verb
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
+from supervisor.exit_codes import FAILED, OK
 from supervisor.fleet_model import schema as fleet_schema
 from supervisor.fleets import find
 
@@ -119,7 +120,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> int:
 def schema() -> int:
     """Print the JSON Schema of fleet.toml, for editors."""
     print(json.dumps(fleet_schema(), indent=2))
-    return 0
+    return OK
 
 
 @verb
@@ -332,4 +333,4 @@ def main() -> None:
     except OSError as error:  # of --help and --version: the verbs see to their own
         outcome.drop_output()
         outcome.complain(str(error))
-        sys.exit(outcome.FAILED)
+        sys.exit(FAILED)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 import zmq
 
+from supervisor.exit_codes import FAILED
 from supervisor.gate import Gate, is_readable
 
 log = logging.getLogger("supervisor.control")
@@ -55,7 +56,7 @@ class Reply(msgspec.Struct, frozen=True):
     """
 
     error: str = ""
-    code: int = 1
+    code: int = FAILED
     lines: tuple[str, ...] = ()
     document: dict[str, Any] | None = None
     begun_ns: int = 0

@@ -11,6 +11,7 @@ import resource
 import sys
 
 from supervisor.errors import FleetError
+from supervisor.exit_codes import CONFIGURATION
 
 SUPERVISOR_BASE, SUPERVISOR_EACH = 64, 6
 ZYGOTE_BASE, ZYGOTE_EACH = 32, 3
@@ -19,7 +20,7 @@ ZYGOTE_BASE, ZYGOTE_EACH = 32, 3
 class TooFewDescriptors(FleetError):
     """The limit of open files is too low for the fleet."""
 
-    exit_code = 5
+    exit_code = CONFIGURATION
 
     def __init__(self, connections: int, needed: int, limit: int) -> None:
         super().__init__(connections, needed, limit)

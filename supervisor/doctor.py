@@ -10,10 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from supervisor import doctor_fleet, doctor_kernel, doctor_process, screens
-from supervisor.fleetfile import Fleet, load
+from supervisor.exit_codes import FAILED, OK
+from supervisor.fleet import Fleet
+from supervisor.fleetfile import load
 from supervisor.host import Finding, Health, Host
 
-NEEDS_ATTENTION = 1
 COLOURS = {Health.OK: "32", Health.WARN: "33", Health.FAIL: "1;31", Health.UNKNOWN: "2"}
 # What is wrong stands at the end, where a terminal stops.
 ORDER = (Health.OK, Health.UNKNOWN, Health.WARN, Health.FAIL)
@@ -53,7 +54,7 @@ def show(findings: Sequence[Finding], path: Path | None, *, as_json: bool) -> in
         width = shutil.get_terminal_size().columns if is_terminal else None
         colour = is_terminal and not os.environ.get("NO_COLOR")
         print("\n".join(lines(findings, width, colour=colour)))
-    return 0 if fine else NEEDS_ATTENTION
+    return OK if fine else FAILED
 
 
 def lines(findings: Sequence[Finding], width: int | None, *, colour: bool) -> list[str]:

@@ -14,7 +14,7 @@ from shm.stats import SUFFIX as STATS_SUFFIX
 from supervisor import descriptors, ownership
 from supervisor.capacity import TooLarge, memory_limits, refuse_if_too_large
 from supervisor.doctor_process import capabilities, limit_text
-from supervisor.fleetfile import Fleet
+from supervisor.fleet import Fleet
 from supervisor.fleets import is_supervised
 from supervisor.host import Finding, Health, Host, judged
 from supervisor.registry import FILE_NAME

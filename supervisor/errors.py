@@ -11,32 +11,42 @@ FleetError                      root; ``exit_code`` is what the command line end
 │   └── EndpointRefused         something foreign stands at an endpoint's path
 ├── FleetFileError              fleet.toml has faults (all of them are carried)
 ├── VariableRefused             an environment variable holds what it must not
-├── TooLarge (check)            the fleet's segments do not fit into shared memory
+├── TooLarge (capacity)         the fleet's segments do not fit into shared memory
+├── TooFewDescriptors (descriptors)
 ├── SimulatorFailed (exchange_process)
+├── Refused (reloading)         why nothing is changed
 ├── TopicRefused                a topic that no message can have
 ├── StreamEnded                 a subscriber has nothing more to give
 ├── ForeignProcess              a subscriber that a forked child inherited
 ├── FellBehind                  a subscriber is slower than its messages
-└── OrderRefused, TimedOut (orders)
+├── OrderRefused, Left (orders)
+└── TimedOut (orders)           an answer, or what was ordered, did not come in time
+    └── RollingStopped (rolling)
 """
 
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-USAGE = 2
+from supervisor.exit_codes import (
+    ALREADY_RUNNING,
+    CONFIGURATION,
+    FAILED,
+    NO_SUCH_FLEET,
+    USAGE,
+)
 
 
 class FleetError(Exception):
     """Root of this package's errors."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class RuntimeDirectoryRefused(FleetError):
     """A directory or file in the way is not ours: it is left as it is."""
 
-    exit_code = 5
+    exit_code = CONFIGURATION
 
     def __init__(self, path: Path, why: str, mend: str) -> None:
         super().__init__(path, why, mend)
@@ -49,7 +59,7 @@ class RuntimeDirectoryRefused(FleetError):
 class AlreadyRunning(FleetError):
     """The fleet's lock is held. ``pid`` is 0 where the holder did not leave its number."""
 
-    exit_code = 4
+    exit_code = ALREADY_RUNNING
 
     def __init__(self, fleet: str, path: Path, pid: int) -> None:
         super().__init__(fleet, path, pid)
@@ -70,7 +80,7 @@ class NoSuchFleet(FleetError):
     ``known`` names what there is, ``headless`` what is there without a living supervisor.
     """
 
-    exit_code = 6
+    exit_code = NO_SUCH_FLEET
 
     def __init__(
         self, wanted: str | None, known: tuple[str, ...], headless: tuple[str, ...] = ()
@@ -99,7 +109,7 @@ class NoSuchFleet(FleetError):
 class NoSuchConnection(FleetError):
     """A name or glob that matches nothing. ``close`` holds near misses."""
 
-    exit_code = 2
+    exit_code = USAGE
 
     def __init__(self, pattern: str, close: tuple[str, ...]) -> None:
         super().__init__(pattern, close)
@@ -113,7 +123,7 @@ class NoSuchConnection(FleetError):
 class ForeignSupervisor(FleetError):
     """PyPI's supervisord shares our import package: one of the two would run the other's files."""
 
-    exit_code = 5
+    exit_code = CONFIGURATION
 
     def __str__(self) -> str:
         return (
@@ -129,7 +139,7 @@ class ZygoteError(FleetError):
 class EndpointRefused(ZygoteError):
     """Something that is not ours stands where an endpoint must be bound."""
 
-    exit_code = 5
+    exit_code = CONFIGURATION
 
 
 class NoSuchSignal(FleetError):
@@ -169,7 +179,7 @@ class Fault:
 class FleetFileError(FleetError):
     """A fleet.toml that cannot be run; ``faults`` holds everything that is wrong with it."""
 
-    exit_code = 5
+    exit_code = CONFIGURATION
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         super().__init__(faults)
@@ -182,7 +192,7 @@ class FleetFileError(FleetError):
 class VariableRefused(FleetError):
     """An environment variable of ours holds what it must not."""
 
-    exit_code = 5
+    exit_code = CONFIGURATION
 
     def __init__(self, name: str, value: str, mend: str) -> None:
         super().__init__(name, value, mend)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from supervisor.errors import FleetError
 from supervisor.exchange_spec import SimulatorSpec
+from supervisor.exit_codes import CONFIGURATION
 
 log = logging.getLogger("supervisor.exchange_process")
 
@@ -22,7 +23,7 @@ POLL_S = 0.1
 class SimulatorFailed(FleetError):
     """The simulated exchange did not start; its own words are on stderr."""
 
-    exit_code = 5
+    exit_code = CONFIGURATION
 
 
 class ExchangeProcess:

@@ -15,6 +15,7 @@ import msgspec
 from shm.layout import EVENT_SLOTS, Counter, Word
 from shm.view import EventRecord, StatsView
 from supervisor import stacks
+from supervisor.exit_codes import OK
 from supervisor.fleets import opened, select, slots_of
 from supervisor.reasons import Session, reason
 from supervisor.screens import age, plain
@@ -44,7 +45,7 @@ def show(shm_dir: Path, patterns: Sequence[str], *, as_json: bool) -> int:
             print(json.dumps(document))
         else:
             print("\n" * bool(number) + "\n".join(map(plain, lines(document))))
-    return 0
+    return OK
 
 
 def explained(shm_dir: Path, patterns: Sequence[str]) -> list[dict[str, Any]]:

@@ -40,7 +40,6 @@ from worker.endpoints import data_socket
 from worker.profiles import PROFILES
 
 T = TypeVar("T", bound=BaseModel)
-__all__ = ["Fault", "Fleet", "FleetFileError", "load"]
 
 DIGITS_MAX = 4300  # sys.set_int_max_str_digits
 FUNCTION_HINT = (

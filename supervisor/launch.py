@@ -15,10 +15,11 @@ from typing import NoReturn
 import uvloop
 
 from supervisor import checked, descriptors, outcome
-from supervisor.arbiter import OK, Arbiter
+from supervisor.arbiter import Arbiter
 from supervisor.capacity import refuse_if_too_large
 from supervisor.errors import ForeignSupervisor, VariableRefused
 from supervisor.exchange_process import ExchangeProcess
+from supervisor.exit_codes import OK
 from supervisor.fleet import Fleet
 from supervisor.premises import Premises
 from supervisor.quiet_logging import say, unstoppable

@@ -11,6 +11,7 @@ from typing import Any
 
 from supervisor.control import Order, Reply, Verb, absolute, send_order
 from supervisor.errors import FleetError, NoSuchFleet, NoSuchSignal
+from supervisor.exit_codes import FAILED, OK, TIMED_OUT
 from supervisor.fleets import find, is_supervised, opened, select, slots_of
 from supervisor.registry import Slot
 from supervisor.status import gather
@@ -24,7 +25,7 @@ POLL_S = 0.05
 class OrderRefused(FleetError):
     """The supervisor did not take the order; text and exit code are its own."""
 
-    def __init__(self, error: str, code: int = 1) -> None:
+    def __init__(self, error: str, code: int = FAILED) -> None:
         super().__init__(error)
         self.exit_code = code
 
@@ -43,7 +44,7 @@ class Left(FleetError):
 class TimedOut(FleetError):
     """An answer, or what was ordered, did not come in time."""
 
-    exit_code = 7
+    exit_code = TIMED_OUT
 
 
 def give(
@@ -105,7 +106,7 @@ def give(
             _wait(verb, partial(_pending_changes, shm_dir, before, reply), wait_s)
         else:
             _wait(verb, partial(_pending, verb, shm_dir, chosen, given_s), wait_s)
-    return 0
+    return OK
 
 
 def full_signal_name(wanted: str) -> str:

@@ -10,10 +10,7 @@ from collections.abc import Callable
 
 from shm.errors import DirectoryRefused, SegmentError, SegmentForeign, SegmentSpace
 from supervisor.errors import FleetError
-
-CONFIGURATION = 5
-INTERRUPTED = 130
-FAILED = 1
+from supervisor.exit_codes import CONFIGURATION, FAILED, INTERRUPTED, OK
 
 
 def of(function: Callable[[], int], *, streams: bool = False) -> int:
@@ -36,7 +33,7 @@ def of(function: Callable[[], int], *, streams: bool = False) -> int:
     except BrokenPipeError as error:
         drop_output()
         if streams:
-            return 0
+            return OK
         complain(str(error))
         return FAILED
     except OSError as error:

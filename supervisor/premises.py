@@ -26,7 +26,7 @@ from shm.stats import stats_path
 from supervisor import checked, ownership
 from supervisor.errors import RuntimeDirectoryRefused
 from supervisor.fleet import Fleet
-from supervisor.lock import LOCK, locked
+from supervisor.lock import locked
 from supervisor.registry import FILE_NAME as REGISTRY_FILE
 from worker.endpoints import (
     CONTROL,
@@ -41,8 +41,6 @@ from worker.endpoints import (
 )
 from worker.spec import ConnectionSpec
 from worker.tuning import read_tuning
-
-__all__ = ["LOCK", "Premises"]
 
 KINDS = {
     EVENTS: socket.SOCK_STREAM,

@@ -164,7 +164,6 @@ def _connecting(slot: Slot, session: Session, now_ns: int) -> Reason:
         why += f" ({facts})" if facts else ""
     if session.state != "waiting":
         return Reason(why, DOING.get(session.state, session.state))
-    planned_ns = session.down_ns + int((down or {}).get("delay_s") or 0) * int(NS)
     if down is not None and down.get("delay_s") is not None:
         planned_ns = session.down_ns + round(down["delay_s"] * NS)
         if planned_ns > now_ns:

@@ -22,6 +22,7 @@ from supervisor import checked, descriptors
 from supervisor.capacity import refuse_without_room
 from supervisor.control import Reply, absolute
 from supervisor.errors import Fault, FleetError, FleetFileError
+from supervisor.exit_codes import CONFIGURATION
 from supervisor.fleet import Fleet
 from supervisor.keeper import Keeper
 from supervisor.premises import Premises
@@ -36,7 +37,6 @@ from worker.spec import ConnectionSpec, MatchKind
 log = logging.getLogger("supervisor.reloading")
 
 READ_S = 20.0  # for a file on a file system that does not answer, and functions to be loaded
-CONFIGURATION = 5
 NOT_OF_THE_FLEET = ("file", "connections")
 
 Checked = tuple[Fleet, bytes | None]  # and the key that it is kept under, if it is

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from supervisor import orders
+from supervisor.exit_codes import OK
 from supervisor.explain import explained
 from supervisor.fleets import find, opened, select, slots_of
 
@@ -48,4 +49,4 @@ def restart(patterns: Sequence[str], *, fleet: str | None, wait_s: float) -> int
                 f"not restarted: {left}"
             ) from error
         print(f"{name}: up again ({number} of {len(names)})", flush=True)
-    return 0
+    return OK

@@ -21,9 +21,9 @@ from supervisor.exchange_faults import KINDS, Fault, FaultBoard
 from supervisor.exchange_session import COMMANDS, Session
 from supervisor.exchange_shared import SharedFeed
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
+from supervisor.exit_codes import CONFIGURATION, OK
 from worker.linux import set_process_name
 
-CONFIGURATION = 5
 RATE_MIN = 1e-6
 ANSWER_DELAY_MAX_S = 366 * 86_400  # as of every duration in fleet.toml
 
@@ -122,7 +122,7 @@ async def serve(spec: SimulatorSpec, lifeline: int | None) -> int:
     print(f"LISTENING {spec.host} {port}", flush=True)
     await ended.wait()
     server.close()
-    return 0
+    return OK
 
 
 def _cannot_listen(spec: SimulatorSpec, error: Exception) -> str:

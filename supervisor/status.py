@@ -26,6 +26,7 @@ from shm.reader import Reader
 from shm.segment_lock import is_locked
 from shm.stats import stats_path
 from supervisor import screens
+from supervisor.exit_codes import NOT_UP, OK
 from supervisor.fleets import opened, select, slots_of
 from supervisor.registry import Slot
 from supervisor.restart_state import NO_PROCESS, State
@@ -35,7 +36,6 @@ from worker.session import State as SessionState
 from worker.tuning import read_tuning
 
 NS = 1e9
-NOT_UP = 3
 UNREADABLE = (SegmentError, ValueError, IndexError, OverflowError, struct.error, OSError)
 CLEAR = "\x1b[H\x1b[2J"  # console_codes(4)
 # Worst first: what an operator must look at stands on top.
@@ -343,7 +343,7 @@ def show(
         else:
             _print(status.document, clear=every_s is not None)
         if every_s is None:
-            return NOT_UP if check and not status.all_up else 0
+            return NOT_UP if check and not status.all_up else OK
         time.sleep(every_s)
 
 

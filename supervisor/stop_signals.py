@@ -42,11 +42,6 @@ class StopSignals:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.asked.append(signal.Signals(number))
 
-    @property
-    def at_once(self) -> bool:
-        """Whether a second stop came, by Ctrl-C: everything is to be killed."""
-        return signal.SIGINT in self.asked[1:]
-
     @contextlib.contextmanager
     def heard(
         self, loop: asyncio.AbstractEventLoop, on_signal: Callable[[], None]

@@ -14,6 +14,7 @@ import zmq
 
 from shm.directory import fleet_directory
 from supervisor import screens
+from supervisor.exit_codes import OK
 from supervisor.fleets import find, is_supervised, opened
 from supervisor.items import Event, Gap, Message, SessionChange
 from supervisor.sockets import subscribed
@@ -99,7 +100,7 @@ def print_tap(shm_dir: Path, patterns: Sequence[str], *, count: int, as_json: bo
             left -= isinstance(item, Message)
             if count and not left:
                 break
-    return 0
+    return OK
 
 
 def print_events(fleet: str | None, *, follow: bool, as_json: bool) -> int:
@@ -122,7 +123,7 @@ def print_events(fleet: str | None, *, follow: bool, as_json: bool) -> int:
             )
             print(line, flush=True)
         if not follow:
-            return 0
+            return OK
 
 
 def events(shm_dir: Path, runtime_dir: Path) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,8 @@ import platform
 
 import zmq
 
+from supervisor.exit_codes import OK
+
 PACKAGES = ("websockets", "picows", "uvloop", "pyzmq", "msgspec", "jmespath", "numpy", "pydantic")
 
 
@@ -27,10 +29,10 @@ def show(as_json: bool) -> int:
     facts = document()
     if as_json:
         print(json.dumps(facts))
-        return 0
+        return OK
     packages = facts["packages"]
     assert isinstance(packages, dict)
     listed = ", ".join(f"{name} {number}" for name, number in packages.items())
     print(f"feedwarden {facts['feedwarden']} (Python {facts['python']}, Linux {facts['kernel']}, "
           f"libzmq {facts['libzmq']}, {listed})")  # fmt: skip
-    return 0
+    return OK

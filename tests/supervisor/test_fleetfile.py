@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.errors import Fault
+from supervisor.errors import Fault, FleetFileError
 from supervisor.fleet_spec import merge
 from supervisor.fleet_units import duration_ns, size_bytes
-from supervisor.fleetfile import FleetFileError, load
+from supervisor.fleetfile import load
 from supervisor.toml_positions import line_numbers
 from worker.profiles import PROFILES
 from worker.spec import SECOND_NS, Decode, Match, MatchKind, ProcessSpec, SocketSpec

@@ -11,7 +11,8 @@ from shm.journal import Journal, journal_path
 from shm.stats import StatsWriter
 from supervisor.errors import AlreadyRunning, RuntimeDirectoryRefused
 from supervisor.fleetfile import load
-from supervisor.premises import LOCK, Premises
+from supervisor.lock import LOCK
+from supervisor.premises import Premises
 
 WITHOUT_A_JOURNAL = """
 [[connection]]
