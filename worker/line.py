@@ -175,6 +175,8 @@ class Line(ABC):
         # Here and not in the task: one that is cancelled before its first step never runs.
         self._dial = None
         if dial.cancelled():
+            if self._transport is not None:  # all tasks of the loop were cancelled, this one too
+                self._transport.abort()
             self._end(Ending(Cause.CLOSED))
         elif (error := dial.exception()) is not None:  # nobody foresaw it; nobody waits for ever
             self._loop.call_exception_handler({"message": "a dial failed", "exception": error})
@@ -184,7 +186,7 @@ class Line(ABC):
         self._transport = transport
         self._descriptor = transport.get_extra_info("socket").fileno()
         # The same descriptor once more; it stays the transport's to close.
-        self._alias = socket.socket(fileno=self._descriptor)
+        self._alias = _Alias(fileno=self._descriptor)
 
     def set_option(self, level: int, option: int, value: int) -> None:
         """Set an option of the open socket (setsockopt(2)); nothing once it is gone."""
@@ -309,6 +311,13 @@ class Line(ABC):
         self._transport = None
         self.resume_writing()
         self._events.on_closed(ending)
+
+
+class _Alias(socket.socket):
+    """A second name of a descriptor, not its owner: collected, it leaves it open."""
+
+    def __del__(self) -> None:
+        self.detach()
 
 
 def _peer_name(connected: socket.socket) -> str:

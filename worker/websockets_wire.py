@@ -266,8 +266,8 @@ class WebsocketsWire(Line, asyncio.Protocol):
         self._keep(self._left_in_kernel(error), time.monotonic_ns(), time.time_ns())
         self._is_lost, self._loss = True, error
         self._work_off()
-        # In the next turn its descriptor is closed, but uvloop does not tell a socket whose transport
-        # was lost at its birth: that one would close another's later on.
+        # In the next turn its descriptor is closed, but uvloop does not tell a socket whose
+        # transport was lost at its birth: that one would close another's later on.
         if self._connected is not None:
             self._loop.call_soon(self._connected.detach)
 

@@ -313,3 +313,19 @@ def test_a_second_connect_that_is_cancelled_leaves_the_first_alone():
             await ws.close()
 
     run(act())
+
+
+def test_a_session_whose_task_is_cancelled_from_outside_leaves_no_socket_open():
+    """As a program does that cancels whatever tasks there are."""
+
+    async def act():
+        async with exchange_of() as exchange:
+            async with client(exchange.url) as ws:
+                others = asyncio.all_tasks() - {asyncio.current_task(), *exchange.tasks}
+                for task in others:
+                    task.cancel()
+                await until(lambda: ws.stats().sessions == 1 + bool(others) and ws.is_connected)
+                await until(lambda: exchange.open == 1)
+            await until(lambda: exchange.open == 0)
+
+    run(act())

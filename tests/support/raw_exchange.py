@@ -99,7 +99,7 @@ class RawExchange:
         self.open = self.accepted = 0
         self.peers = []
         self.failures = []
-        self._tasks = set()
+        self.tasks = set()
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
@@ -114,9 +114,9 @@ class RawExchange:
         while accepting := [task for task in asyncio.all_tasks() if is_accepting(task)]:
             await asyncio.wait(accepting)
         await asyncio.sleep(0.02)
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         for peer in self.peers:  # here too: a task that was cancelled before its first step
             peer.writer.transport.abort()
         for peer in self.peers:  # an aborted transport closes its socket a turn later
@@ -133,12 +133,12 @@ class RawExchange:
         peer = Peer(reader, writer)
         self.peers.append(peer)
         task = asyncio.get_running_loop().create_task(self._serve(peer))
-        self._tasks.add(task)
+        self.tasks.add(task)
         task.add_done_callback(self._gone)
 
     def _gone(self, task):
         self.open -= 1
-        self._tasks.discard(task)
+        self.tasks.discard(task)
 
     async def _serve(self, peer):
         try:

@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+import sys
+from asyncio.subprocess import PIPE
 
 import pytest
 from library import Answering, Diary, client, exchange_of, fast, refused_url, run, until
@@ -366,3 +368,32 @@ def test_the_text_of_an_error_holds_no_token_and_nothing_that_commands_a_termina
         assert "word" not in text
     assert failed.uri.endswith("hush")
     assert str(ConnectionClosed(1000, "\x1b[2J再见")) == "closed with 1000 (?[2J再见)"
+
+
+FORGOTTEN = """
+import asyncio, sys
+from worker import WebSocket
+
+async def main():
+    ws = WebSocket(sys.argv[1], engine=sys.argv[2])
+    await ws.connect()
+    await ws.recv()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("engine", "unclosed"), [("picows", 0), ("websockets", 1)])
+def test_a_client_that_was_not_closed_closes_no_descriptor_twice(engine, unclosed):
+    """Its transport's socket is collected with the loop, which Python warns of; nothing else is."""
+
+    async def act():
+        async with exchange_of(Answering(opening=["x"])) as exchange:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-X", "dev", "-c", FORGOTTEN, exchange.url, engine, stderr=PIPE
+            )
+            _out, told = await child.communicate()
+            assert child.returncode == 0
+            assert told.count(b"ResourceWarning: unclosed <") == unclosed, told.decode()
+
+    run(act())
