@@ -7,6 +7,7 @@ background, again and again, to nobody.
 import inspect
 import reprlib
 import ssl
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -40,9 +41,9 @@ def check_uri(uri: object) -> None:
 
 
 def check_count(name: str, value: object) -> None:
-    """Raises ValueError if it is no whole number above zero."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number above zero, got {value!r}")
+    """Raises ValueError if it is no whole number above zero that a machine can count to."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= sys.maxsize:
+        raise ValueError(f"{name} must be a whole number above zero, got {reprlib.repr(value)}")
 
 
 def check_instance(name: str, value: object, kind: type, mend: str) -> None:

@@ -173,10 +173,10 @@ class HeartbeatConfig:
         )
 
     def _server_pings(self) -> tuple[ServerPing, ...]:
-        if isinstance(self.server_ping, str | Mapping):
-            raise ValueError(
-                f"server_ping must be a list of mappings: write [{self.server_ping!r}]"
-            )
+        rules: object = self.server_ping
+        if isinstance(rules, str | bytes | Mapping) or not isinstance(rules, Sequence):
+            shape = "[{'match': ..., 'reply': ...}]"
+            raise ValueError(f"server_ping must be a list of mappings, {shape}, got {rules!r}")
         pings = tuple(
             ServerPing(
                 match=_rule("server_ping", rule), reply=utf8_of("server_ping", rule["reply"])
@@ -275,7 +275,7 @@ class BackoffConfig:
             check_seconds("stable_after", self.stable_after)
         if self.maximum < self.initial:
             raise ValueError(f"maximum must not be below initial, got {self.maximum:g}")
-        if not isinstance(self.factor, int | float) or not 1 <= self.factor <= 10:
+        if type(self.factor) not in (int, float) or not 1 <= self.factor <= 10:
             raise ValueError(f"factor must be 1 to 10, got {self.factor!r}")
         attempts = self.max_attempts
         if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 0:

@@ -92,6 +92,8 @@ def test_an_exchange_without_data_is_stale_until_it_sends_some():
         ({}, "must be on"),
         ({"decode": "lzma"}, "decode"),
         ({"server_ping": [{"match": "ping"}]}, "server_ping"),
+        ({"server_ping": {"match": "ping", "reply": "x"}}, "server_ping must be a list"),
+        ({"server_ping": 5}, "server_ping must be a list"),
         ({"server_ping": [{"match": "ping ==", "reply": "x"}]}, "server_ping is no JMESPath"),
         ({"server_ping": [{"match": print, "reply": "x"}]}, "server_ping: match"),
         ({"server_heartbeat": {"match": "hb"}}, "max_gap"),

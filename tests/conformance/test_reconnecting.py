@@ -71,6 +71,7 @@ def test_r1_a_session_that_lasted_resets_the_doubling_and_a_short_one_does_not()
         {"initial": 0},
         {"initial": 2, "maximum": 1},
         {"factor": 0.5},
+        {"factor": True},
         {"factor": float("nan")},
         {"max_attempts": -1},
         {"max_attempts": True},

@@ -25,6 +25,7 @@ URL = "ws://127.0.0.1:1/"
         ({"engine": "picows", "compression": True}, "compression: picows inflates nothing"),
         ({"max_message": 0}, "max_message"),
         ({"max_message": "16MiB"}, "max_message"),
+        ({"max_message": 2**63}, "max_message must be a whole number above zero"),
         ({"buffer": 0}, "buffer"),
         ({"buffer": "9"}, "buffer must be a whole number above zero, got '9'"),
         ({"buffer_bytes": "1MiB"}, "buffer_bytes must be a whole number above zero"),
