@@ -8,7 +8,7 @@ nothing: a length test costs 29 ns, JSON and JMESPath on 357 bytes 5 to 7 us.
 import enum
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -299,7 +299,15 @@ def _compile(match: Match, function: MatchFunction | None) -> _Rule:
         case MatchKind.CALLABLE:
             if function is None:
                 raise ValueError(f"the function {match.value} was not given")
-            return _Rule(hint, lambda message: function(message.parsed))
+            return _Rule(hint, lambda message: _decided(function(message.parsed)))
+
+
+def _decided(found: object) -> object:
+    """Return what a matcher found, unless it is a coroutine, which would match whatever comes."""
+    if isinstance(found, Coroutine):
+        found.close()
+        raise TypeError("a coroutine; whether a message matches is needed at once")
+    return found
 
 
 def reply_fault(reply: str) -> str:

@@ -117,7 +117,7 @@ def test_a_field_that_no_ping_fills_is_refused(field):
     [
         ([{"match": "ping", "reply": "${ping"}], "reply holds .*which is no path"),
         ([{"match": "ping"}], "must be a mapping with match and reply, got"),
-        ({"match": "ping", "reply": "x"}, r"server_ping must be a list of mappings: write \["),
+        ({"match": "ping", "reply": "x"}, "server_ping must be a list of mappings"),
     ],
 )
 def test_a_ping_of_the_exchange_that_cannot_be_answered_is_refused(rules, text):

@@ -142,6 +142,15 @@ def test_whatever_a_function_raises_is_a_rule_error(error):
         dialect(match, function=matcher).look(b"{}", Watch.PONG)
 
 
+def test_a_function_that_makes_a_coroutine_matches_nothing():
+    async def matches(_message):
+        return True
+
+    match = Match(kind=MatchKind.CALLABLE, value="m:f")
+    with pytest.raises(RuleError, match="a coroutine"):
+        dialect(match, function=matches).look(b"{}", Watch.PONG)
+
+
 def test_a_function_that_raises_is_a_rule_error():
     match = Match(kind=MatchKind.CALLABLE, value="m:f")
     with pytest.raises(RuleError, match="ZeroDivisionError"):
