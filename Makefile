@@ -59,7 +59,7 @@ fuzz: $(VENV)/.test
 	    $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) $(if $(FUZZ_ONLY),--only $(FUZZ_ONLY)) \
 	    $(if $(FUZZ_CASE),--case $(FUZZ_CASE))
 
-# Ends with 1 if a message was lost, or a descriptor, a file or a process was left. CHAOS_ONLY takes
+# Ends with 1 if a message was lost, a new session untold, or a descriptor, a file or a process left. CHAOS_ONLY takes
 # words that names of faults contain: CHAOS_ONLY=rotate.
 CHAOS_SECONDS ?= 60
 CHAOS_WORKERS ?= 20

@@ -9,10 +9,10 @@ from shm.errors import SegmentError
 from shm.layout import Word
 from shm.view import StatsView
 from supervisor.lineage import Head
-from worker.envelope import HEADER, VERSION, Kind
+from worker.envelope import HEADER, STRETCH_SHIFT, VERSION, Kind
+from worker.session_state import CONNECTED
 
 STATES = (Kind.LIVENESS, Kind.HELLO, Kind.STATE)
-CONNECTED = ("subscribing", "up", "stale")  # of worker.session.State: data can come
 
 
 class StateBody(msgspec.Struct):
@@ -36,9 +36,7 @@ def head_of(frame: bytes, at: int) -> Head | None:
 
     """
     try:
-        version, kind, _flags, epoch, seq, state_seq, _wall_ns, at_ns = HEADER.unpack_from(
-            frame, at
-        )
+        version, kind, flags, epoch, seq, state_seq, _wall_ns, at_ns = HEADER.unpack_from(frame, at)
     except struct.error:
         return None
     if version != VERSION or kind not in STATES:
@@ -56,6 +54,7 @@ def head_of(frame: bytes, at: int) -> Head | None:
         connected=body.state in CONNECTED,
         hello=kind == Kind.HELLO,
         state_seq=state_seq,
+        stretch=flags >> STRETCH_SHIFT,
     )
 
 

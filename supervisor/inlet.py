@@ -1,7 +1,7 @@
 """Inlet: one connection's endpoint, read as far as it goes and put in order.
 
-The I/O shell of a sequencer. Messages in turn, of the known incarnation, take the short way: they
-are handed over a run at a time without asking it.
+The I/O shell of a sequencer. Messages in turn, of the known incarnation and stretch, take the short
+way: they are handed over a run at a time without asking it.
 """
 
 import struct
@@ -20,7 +20,7 @@ from supervisor.repairs import Repairs, message_of
 from supervisor.sequencer import Action, Look, Sequencer
 from supervisor.sockets import DONTWAIT, subscribed
 from supervisor.topic_sequencer import TopicSequencer
-from worker.envelope import HEADER, TOPIC_LENGTH_MAX, VERSION, Flag, Kind
+from worker.envelope import HEADER, STRETCH_SHIFT, TOPIC_LENGTH_MAX, VERSION, Flag, Kind
 
 DATA, TEXT = int(Kind.DATA), int(Flag.TEXT)
 SEARCH_END, BODY = TOPIC_LENGTH_MAX + 1, HEADER.size + 1
@@ -109,7 +109,9 @@ class Inlet:
         recv, topics, connection = self._recv, self._topics, self.connection
         sequencer = self.sequencer
         self._hand_over(out)  # what an interrupt left
-        expected, known_epoch, turns = sequencer.expected, sequencer.epoch, sequencer.turns
+        expected, turns = sequencer.expected, sequencer.turns
+        known_epoch, known_stretch = sequencer.epoch, sequencer.stretch
+        former_flags, is_text, stretch = -1, False, 0  # hardly ever others than those before
         append = self._run.append
         try:
             for _ in range(budget):
@@ -131,6 +133,9 @@ class Inlet:
                     except UnicodeDecodeError:
                         self.counts.malformed += 1
                         continue
+                    if flags != former_flags:
+                        former_flags, is_text = flags, flags & TEXT == TEXT
+                        stretch = flags >> STRETCH_SHIFT
                     fields = (
                         connection,
                         epoch,
@@ -141,24 +146,27 @@ class Inlet:
                         wall_ns,
                         at_ns,
                         False,
-                        flags & TEXT == TEXT,
+                        is_text,
+                        stretch,
                     )
                     message = new(Message, fields)  # a third of the cost of Message(*fields)
                     # An interrupt comes after a call: what is counted is appended, too.
-                    if epoch == known_epoch and seq == expected:
-                        expected = seq + 1
-                        append(message)
-                        continue
-                    if epoch == known_epoch and turns.get(topic) == topic_seq:
-                        turns[topic] = topic_seq + 1
-                        append(message)
-                        continue
+                    if epoch == known_epoch and stretch == known_stretch:
+                        if seq == expected:
+                            expected = seq + 1
+                            append(message)
+                            continue
+                        if turns.get(topic) == topic_seq:
+                            turns[topic] = topic_seq + 1
+                            append(message)
+                            continue
                     self._hand_over(out)
                     self._take(message, out)
                 else:
                     self._hand_over(out)
                     self._take_state(head_of(frame, end + 1), out)
-                expected, known_epoch = sequencer.expected, sequencer.epoch
+                expected = sequencer.expected
+                known_epoch, known_stretch = sequencer.epoch, sequencer.stretch
                 append = self._run.append
         except zmq.Again:
             return True

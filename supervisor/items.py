@@ -25,6 +25,8 @@ class Message(NamedTuple):
         monotonic_ns: CLOCK_MONOTONIC of the same moment, nanoseconds.
         repaired: Whether it comes from the journal instead of the wire.
         text: Whether it was a text message, which is UTF-8.
+        stretch: What came without a break from the exchange within an epoch has one number. It
+            counts modulo 16.
 
     """
 
@@ -38,6 +40,7 @@ class Message(NamedTuple):
     monotonic_ns: int
     repaired: bool
     text: bool
+    stretch: int = 0
 
 
 class Gap(NamedTuple):

@@ -7,6 +7,10 @@ so what is older than something already seen is late or double, and never a new 
 
 from dataclasses import dataclass
 
+from supervisor.items import Message
+
+UNKNOWN = -1  # stretch
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -23,6 +27,7 @@ class Head:
         hello: Whether it is the greeting of a new attachment, which may be 100 ms old and precedes
             the subscription.
         state_seq: Its number among the state frames of its epoch; 0 if it is none.
+        stretch: What comes after it carries this number, as ``Message.stretch``.
 
     """
 
@@ -34,22 +39,27 @@ class Head:
     connected: bool = False
     hello: bool = False
     state_seq: int = 0
+    stretch: int = 0
 
 
 class Lineage:
     """
     One connection's processes and sessions, as far as they were noticed.
 
+    A message tells its session by its stretch, a head by its number too. Whichever comes first is
+    marked: a message may come from the journal long before a head, and a session may bring nothing.
+
     Attributes:
         epoch: Incarnation of the last message delivered or session noticed; 0 before any.
+        stretch: Of the same; ``UNKNOWN`` before any.
 
     """
 
-    __slots__ = ("_newest_ns", "_pid", "_pid_epoch", "_session", "epoch")
+    __slots__ = ("_newest_ns", "_pid", "_pid_epoch", "_session", "epoch", "stretch")
 
     def __init__(self) -> None:
-        self.epoch = 0
-        self._session = 0
+        self.epoch, self.stretch = 0, UNKNOWN
+        self._session = 0  # 0: known by its stretch alone
         self._pid = self._pid_epoch = 0
         self._newest_ns = 0
 
@@ -77,15 +87,20 @@ class Lineage:
 
     def begin_anew(self, epoch: int) -> None:
         """Take an incarnation for the first of another beginning; its session counts as marked."""
-        self.epoch, self._session = epoch, 0
+        self.epoch, self.stretch, self._session = epoch, UNKNOWN, 0
         self._pid = self._pid_epoch = 0
 
-    def takes_epoch(self, epoch: int) -> bool:
-        """Go over to the incarnation of a message; return whether that is to be marked."""
-        if epoch <= self.epoch:
+    def takes_message(self, message: Message) -> bool:
+        """
+        Go over to the session of a message; return whether that is to be marked.
+
+        The message must be ahead of all that were taken.
+        """
+        is_known = message.epoch == self.epoch and message.stretch == self.stretch
+        if is_known or message.epoch < self.epoch:
             return False
-        marked = self.epoch != 0
-        self.epoch, self._session = epoch, 0
+        marked = self._differs(message.epoch, message.stretch)
+        self.epoch, self.stretch, self._session = message.epoch, message.stretch, 0
         return marked
 
     def takes_head(self, head: Head) -> bool:
@@ -94,7 +109,14 @@ class Lineage:
             self._pid, self._pid_epoch = head.pid, head.epoch
         if not head.connected or head.at_ns < self._newest_ns or head.epoch < self.epoch:
             return False
-        before = self.epoch, self._session
-        self.epoch, self._session = head.epoch, head.session
-        known = before[0] != 0 and (before[1] != 0 or before[0] != head.epoch)
-        return known and before != (head.epoch, head.session)
+        if self._session and head.epoch == self.epoch:
+            marked = head.session != self._session
+        else:
+            marked = self._differs(head.epoch, head.stretch)
+        self.epoch, self.stretch, self._session = head.epoch, head.stretch, head.session
+        return marked
+
+    def _differs(self, epoch: int, stretch: int) -> bool:
+        if epoch != self.epoch:
+            return self.epoch != 0
+        return self.stretch not in (UNKNOWN, stretch)

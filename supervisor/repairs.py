@@ -8,7 +8,7 @@ from shm.errors import SegmentError
 from shm.journal_reader import Frames, JournalReader
 from supervisor.items import Message
 from supervisor.sequencer import Found, Look
-from worker.envelope import EnvelopeError, Flag, Kind, decode
+from worker.envelope import STRETCH_SHIFT, EnvelopeError, Flag, Kind, decode
 
 
 def holes_of(numbers: Iterable[int], first: int, last: int) -> list[tuple[int, int]]:
@@ -42,6 +42,7 @@ def message_of(connection: str, frame: bytes, *, repaired: bool = False) -> Mess
         envelope.monotonic_ns,
         repaired,
         bool(envelope.flags & Flag.TEXT),
+        envelope.flags >> STRETCH_SHIFT,
     )
 
 

@@ -89,6 +89,11 @@ class Sequencer:
         """The incarnation whose messages continue without more ado."""
         return self._lineage.epoch
 
+    @property
+    def stretch(self) -> int:
+        """The stretch of it whose messages do."""
+        return self._lineage.stretch
+
     def accept_run(self, run: Sequence[Message]) -> None:
         """Take messages in turn, of this epoch, that were delivered without asking."""
         last = run[-1]
@@ -205,7 +210,7 @@ class Sequencer:
 
     def _deliver(self, message: Message) -> Actions:
         self.expected = message.seq + 1
-        marked = self._lineage.takes_epoch(message.epoch)
+        marked = self._lineage.takes_message(message)
         self._lineage.note(message.monotonic_ns)
         if marked:
             return [SessionChange(self.connection, message.epoch), message]

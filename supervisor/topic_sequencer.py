@@ -56,6 +56,11 @@ class TopicSequencer:
         """The incarnation whose messages continue without more ado."""
         return self._epoch
 
+    @property
+    def stretch(self) -> int:
+        """The stretch of it whose messages do."""
+        return self._lineage.stretch
+
     def accept_run(self, run: Sequence[Message]) -> None:
         """Take messages in turn, of this epoch, that were delivered without asking."""
         for message in run:
@@ -208,8 +213,9 @@ class TopicSequencer:
     def _deliver(self, message: Message) -> Actions:
         self.turns[message.topic] = message.topic_seq + 1
         self._seqs[message.topic] = message.seq
+        # One that comes after a later one of another topic may be of a session before.
+        marked = message.seq > self._reached and self._lineage.takes_message(message)
         self._reached = max(self._reached, message.seq)
-        marked = self._lineage.takes_epoch(message.epoch)
         self._lineage.note(message.monotonic_ns)
         if marked:
             return [SessionChange(self.connection, message.epoch), message]

@@ -11,6 +11,8 @@ from enum import IntEnum, IntFlag
 VERSION = 1
 HEADER = struct.Struct("<HBBIQQqq")
 TOPIC_LENGTH_MAX = 255
+# The flags of data and of state frames also count the stretch that the stream is in, modulo 16.
+STRETCH_SHIFT, STRETCHES = 4, 16
 
 
 class Kind(IntEnum):
@@ -24,7 +26,7 @@ class Kind(IntEnum):
 
 
 class Flag(IntFlag):
-    """Bits of the header's flags byte."""
+    """Bits of the header's flags byte; the upper four are the stretch."""
 
     TEXT = 1
     REPAIRED = 2

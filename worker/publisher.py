@@ -17,6 +17,7 @@ from shm.stats import StatsWriter
 from worker.announcement import Announcement, Origin, event_topic, render
 from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
 from worker.outlet import Outlet
+from worker.session_state import CONNECTED
 from worker.spec import ConnectionSpec
 from worker.stream import Data, make_stream
 
@@ -60,6 +61,7 @@ class Publisher:
         self._event_seq = 0
         self._event_topics: dict[bytes, int] = {}
         self._state_seqs = 0
+        self._state_flags, self._session = TEXT, 0  # the latter: that gave data last, or can now
         kept: dict[str, Any] | None = None
         if journal is not None:
             # A killed predecessor may have kept one message more than it counted.
@@ -99,7 +101,11 @@ class Publisher:
         self._stream.flush()
 
     def state(self, state: str, session: int) -> None:
-        """Publish a change of state."""
+        """Publish a change of state; what another session brings is another stretch."""
+        if state in CONNECTED and session != self._session:
+            if self._session:
+                self._state_flags = TEXT | self._stream.break_off()
+            self._session = session
         self._state = self._state_of(state, session)
         self._publish_state(Kind.STATE)
 
@@ -129,7 +135,14 @@ class Publisher:
         head = self._words[SEQ]
         now_ns = time.monotonic_ns()
         header = HEADER.pack(
-            VERSION, kind, TEXT, self._epoch, head, self._state_seqs, time.time_ns(), now_ns
+            VERSION,
+            kind,
+            self._state_flags,
+            self._epoch,
+            head,
+            self._state_seqs,
+            time.time_ns(),
+            now_ns,
         )
         return self._state_prefix + header + msgspec.json.encode(self._state | {"seq": head})
 

@@ -34,4 +34,5 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 SERVING = frozenset({State.UP, State.STALE})
 OPEN = SERVING | {State.SUBSCRIBING}
+CONNECTED = frozenset(state.name.lower() for state in OPEN)  # data can come; as subscribers read it
 WITH_SOCKET = OPEN | {State.DIALING, State.HANDSHAKING, State.DRAINING}

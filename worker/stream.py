@@ -18,9 +18,18 @@ from shm.journal import LOW_HALF, PUBLISH, Journal
 from shm.journal_layout import HEAD
 from shm.layout import Counter, Word
 from shm.stats import StatsWriter
-from worker.envelope import HEADER, VERSION, Flag, Kind, topic_prefix
+from worker.envelope import (
+    HEADER,
+    STRETCH_SHIFT,
+    STRETCHES,
+    VERSION,
+    Flag,
+    Kind,
+    topic_prefix,
+)
 
 DONTWAIT = int(zmq.DONTWAIT)
+TEXT, FIRST_OF_EPOCH = int(Flag.TEXT), int(Flag.FIRST_OF_EPOCH)
 SEQ, FRAMES_SKIPPED = int(Word.SEQ), int(Counter.FRAMES_SKIPPED)
 HEAD_BYTES = HEAD.size
 CONSTANT = struct.Struct("<HBBI")  # version, kind, flags, epoch: how the header begins
@@ -45,11 +54,14 @@ class Stream(NamedTuple):
 
     ``on_topic`` returns the function that publishes messages of a topic: given payload, whether it
     is text, and when its bytes arrived (CLOCK_MONOTONIC and CLOCK_REALTIME, ns). ``flush`` shows
-    the head sequence number and sends; call it at the end of each read.
+    the head sequence number and sends; call it at the end of each read. ``break_off`` begins
+    another stretch: the exchange may have sent what nobody saw. It returns the flags of what comes
+    from here on.
     """
 
     on_topic: Callable[[str], Data]
     flush: Callable[[], None]
+    break_off: Callable[[], int]
 
 
 def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> Stream:
@@ -64,6 +76,8 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
     seq = words[SEQ]
     skipped = 0  # the latest number that the journal does not have
     is_first = True
+    stretch = 0
+    renewals: list[Callable[[], None]] = []  # of the topics
     at = quick_end = position = quick_max = 0
     slots = 1
     if journal is not None:
@@ -71,7 +85,20 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
         ring, quick_max = journal.words, journal.quick_max
         at, quick_end, position = journal.at, journal.quick_end, journal.position
 
+    def constant_of(flags: int) -> bytes:
+        flags |= stretch << STRETCH_SHIFT
+        return CONSTANT.pack(VERSION, Kind.DATA, flags, stats.epoch)
+
+    of_text, of_binary = constant_of(TEXT), constant_of(0)
     unsent: list[bytes] = []  # records of this read
+
+    def break_off() -> int:
+        nonlocal stretch, of_text, of_binary
+        stretch = (stretch + 1) % STRETCHES
+        of_text, of_binary = constant_of(TEXT), constant_of(0)
+        for renew in renewals:
+            renew()
+        return stretch << STRETCH_SHIFT
 
     def flush() -> None:
         words[SEQ] = seq
@@ -112,10 +139,13 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
 
     def on_topic(topic: str) -> Data:
         prefix = topic_prefix(topic)
-        text, binary, first_text, first_binary = (
-            prefix + CONSTANT.pack(VERSION, Kind.DATA, flags, stats.epoch)
-            for flags in (Flag.TEXT, 0, Flag.TEXT | Flag.FIRST_OF_EPOCH, Flag.FIRST_OF_EPOCH)
-        )
+        text, binary = prefix + of_text, prefix + of_binary
+
+        def renew() -> None:
+            nonlocal text, binary
+            text, binary = prefix + of_text, prefix + of_binary
+
+        renewals.append(renew)
         # The journal's head, topic and header in one go.
         packer = struct.Struct(f"{HEAD.format}{len(text)}s{VARIABLE}")
         pack, head_bytes = packer.pack, packer.size - HEAD_BYTES
@@ -129,7 +159,7 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
             constant = text if is_text else binary
             if is_first:
                 is_first = False
-                constant = first_text if is_text else first_binary
+                constant = prefix + constant_of(FIRST_OF_EPOCH | is_text * TEXT)
             record = (
                 pack(length, seq & LOW_HALF, constant, seq, topic_seq, wall_ns, now_ns) + payload
             )
@@ -147,4 +177,4 @@ def make_stream(stats: StatsWriter, journal: Journal | None, outlet: Outlet) -> 
 
         return data
 
-    return Stream(on_topic, flush)
+    return Stream(on_topic, flush, break_off)

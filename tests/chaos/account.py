@@ -24,8 +24,7 @@ class Account:
         changes: Sessions told as new to the subscriber.
         replaced, supervisors: Workers that followed another; supervisors that ran.
         untold: Numbers of the exchange that are missing where no new session was told. No worker
-            took them, and it is no fault of the run: where a subscriber comes to two sessions of a
-            new worker by its journal, it cannot tell the second, for records do not say it.
+            took them, and the subscriber does not know.
         wrongs: Everything else that must not be: order, errors of the fleet, failures of the run.
 
     """
@@ -51,6 +50,7 @@ class Account:
     def is_clean(self):
         return not (
             self.lost
+            or self.untold
             or self.wrongs
             or self.leaks.descriptors
             or self.leaks.files

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sequencing import run, told
+from sequencing import Worker, between, lives, run, told
 
 from supervisor.items import LOST, OVERRUN, Gap, Message, SessionChange
 from supervisor.lineage import Head
@@ -235,3 +235,59 @@ def _later(fact):
     if isinstance(fact, Head):
         return dataclasses.replace(fact, at_ns=fact.at_ns + 10_000, pid=fact.pid + 1000)
     return fact._replace(monotonic_ns=fact.monotonic_ns + 10_000)
+
+
+# Sessions ----------------------------------------------------------------------------------------
+
+
+def test_a_session_that_only_the_journal_tells_of_is_marked_before_its_first_message():
+    worker = Worker()
+    facts = [worker.head(), worker.message()]
+    worker.start()
+    journal = [worker.message()]
+    worker.dial()
+    journal += [worker.message()]
+    facts += [worker.head(), worker.message()]
+    items = run(Sequencer("a"), *facts, worker.head(), journal=journal)
+    assert told(items) == [1, "session", "2r", "session", "3r", 4]
+
+
+def test_a_session_that_its_first_message_or_its_state_tells_is_marked_once():
+    for unheard in (1, 2, 3):
+        worker = Worker()
+        facts = [worker.head(), worker.message(), worker.dial(), worker.head(), worker.message()]
+        facts += [worker.head(), worker.message()]
+        journal = [facts[4]]
+        del facts[2 : 2 + unheard]
+        assert told(run(Sequencer("a"), *facts, journal=journal))[:2] == [1, "session"]
+        assert told(run(Sequencer("a"), *facts, journal=journal)).count("session") == 1
+
+
+def test_a_session_whose_first_message_is_lost_is_told_by_the_next():
+    worker = Worker()
+    facts = [worker.head(), worker.message()]
+    worker.dial()
+    worker.message()
+    assert told(run(Sequencer("a"), *facts, worker.message())) == [1, (2, 2), "session", 3]
+
+
+def test_a_replay_tells_where_sessions_began():
+    worker = Worker()
+    journal = [worker.message()]
+    worker.dial()
+    journal += [worker.message(), worker.message()]
+    items = run(Sequencer("a", Join.REPLAY), worker.head(), worker.message(), journal=journal)
+    assert told(items) == ["1r", "session", "2r", "3r", 4]
+
+
+@settings(max_examples=600, deadline=None)
+@given(life=lives())
+def test_each_session_is_told_once_before_its_first_message_whatever_comes_first(life):
+    worker, facts, journal = life
+    sequencer = Sequencer("a", since=0)
+    items = run(sequencer, *facts, journal=journal)
+    for before, after, marks in between(items):
+        is_another = worker.sessions[before.seq] != worker.sessions[after.seq]
+        assert (marks > 0) == is_another, (before.seq, after.seq)
+    assert sum(isinstance(item, SessionChange) for item in items) < len(worker.connected)
+    assert sequencer.resyncs == 0

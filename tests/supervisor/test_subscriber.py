@@ -285,6 +285,29 @@ def test_a_session_dialled_again_is_marked_between_its_messages(fleet):
         assert told(heard(subscriber)) == [1, 2, "session", 3, 4]
 
 
+@pytest.mark.parametrize("topics", [(), ("X",)], ids=["all", "a topic"])
+def test_sessions_of_a_worker_that_only_the_journal_tells_of_are_marked_where_they_begin(
+    fleet, topics
+):
+    a, keys = fleet.publishers["a"], {"keys": ["X"]} if topics else {}
+    with Subscriber("small", "a", topics=topics) as subscriber:
+        attached(fleet, subscriber, "a", subscriptions=3 - len(topics))
+        a.send(2, **keys)
+        assert told(heard(subscriber)) == [1, 2]
+        a.kill()
+        a.start()
+        a.send(1, sent=False, **keys)
+        a.change(session=2)
+        a.send(1, **keys)
+        a.change(session=5)
+        a.send(1, **keys)
+        wanted = ["session", 3, "session", 4, "session", 5]
+        items = until(subscriber, lambda item: getattr(item, "seq", 0) == 5)
+        assert [getattr(item, "seq", "session") for item in items] == wanted
+        a.send(1, **keys)
+        assert told(heard(subscriber)) == [6]
+
+
 def test_a_fleet_run_anew_is_another_beginning(fleet):
     a = fleet.publishers["a"]
     with Subscriber("small", "a") as subscriber:

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sequencing import run, told
+from sequencing import Worker, between, lives, run, told
 
 from supervisor.items import LOST, OVERRUN, Gap, Message, SessionChange
 from supervisor.lineage import Head
@@ -142,3 +142,40 @@ def test_each_topic_is_in_order_and_its_losses_are_counted(history):
     assert heard <= delivered
     marks = [item.epoch for item in items if isinstance(item, SessionChange)]
     assert marks == sorted(marks)
+
+
+@settings(max_examples=600, deadline=None)
+@given(life=lives("XY", unwanted="Z", looks=False))
+def test_each_session_is_told_once_before_its_first_message_that_came_in_its_turn(life):
+    worker, facts, journal = life
+    sequencer = TopicSequencer("a", since=0)
+    items = run(sequencer, *facts, journal=journal)
+    # A message from the journal may come after a later one of another topic.
+    in_turn = [item for item in items if not (isinstance(item, Message) and item.repaired)]
+    for before, after, marks in between(in_turn):
+        is_another = worker.sessions[before.seq] != worker.sessions[after.seq]
+        assert (marks > 0) == is_another, (before.seq, after.seq)
+    assert sum(isinstance(item, SessionChange) for item in items) < len(worker.connected)
+    assert sequencer.resyncs == 0
+
+
+def test_a_session_whose_first_message_is_of_another_topic_is_told_by_the_journal():
+    worker = Worker()
+    facts = [worker.head(), worker.message()]
+    worker.start()
+    journal = [worker.message()]
+    worker.dial()
+    unwanted = [worker.message("Z").seq]
+    journal += [worker.message()]
+    facts += [worker.head(), worker.message()]
+    items = run(TopicSequencer("a"), *facts, journal=journal, unwanted=unwanted)
+    assert told(items) == [1, "session", "2r", "session", "4r", 5]
+
+
+def test_a_late_message_of_the_session_before_is_no_other_session():
+    worker = Worker()
+    facts = [worker.head(), worker.message("X"), worker.message("Y")]
+    lost = worker.message("X")
+    facts += [worker.message("Y"), worker.dial(), worker.message("X"), worker.message("Y")]
+    items = run(TopicSequencer("a"), *facts, journal=[lost])
+    assert told(items) == [1, 2, 4, "session", "3r", 5, 6]

@@ -164,6 +164,7 @@ class Source:
             self.stats.words[Word.SEQ] = max(self.stats.words[Word.SEQ], self.journal.last_seq())
         self.topic_seqs, self.states, self.session, self.mute = {}, 0, 1, False
         self.connected, self.subscriptions = True, 0
+        self.stretch, self.session_before = 0, 1
         self.context = zmq.Context()
         self.xpub = self.context.socket(zmq.XPUB)
         self.xpub.setsockopt(zmq.SNDHWM, 10_000)
@@ -174,11 +175,11 @@ class Source:
         self.state(4)
 
     def frame(self, topic, kind, seq, topic_seq, payload):
-        from worker.envelope import Envelope, encode
+        from worker.envelope import STRETCH_SHIFT, Envelope, encode
 
-        now = time.monotonic_ns()
+        now, flags = time.monotonic_ns(), 1 | self.stretch << STRETCH_SHIFT
         return encode(
-            Envelope(topic, kind, 1, self.epoch, seq, topic_seq, time.time_ns(), now, payload)
+            Envelope(topic, kind, flags, self.epoch, seq, topic_seq, time.time_ns(), now, payload)
         )
 
     def state(self, kind):
@@ -236,9 +237,13 @@ class Source:
             self.drain()
 
     def change(self, session=None, connected=True, mute=False):
+        from worker.envelope import STRETCHES
+
         self.mute, self.connected = mute, connected
         if session is not None:
             self.session = session
+        if connected and self.session != self.session_before:
+            self.stretch, self.session_before = (self.stretch + 1) % STRETCHES, self.session
         if not mute:
             self.state(4)
 

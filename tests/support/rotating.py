@@ -11,8 +11,8 @@ from raw_exchange import TEXT
 
 from shm.layout import Word
 from shm.view import StatsView
-from supervisor.heads import CONNECTED
-from worker.session_state import State
+from worker.envelope import STRETCH_SHIFT
+from worker.session_state import CONNECTED, State
 
 RATE = 500
 
@@ -95,6 +95,19 @@ def sessions_told(listener):
             if body["state"] in CONNECTED and numbers[-1:] != [body["session"]]:
                 numbers.append(body["session"])
     return numbers
+
+
+def stretches_told(listener):
+    """The stretches of data, each run of equal ones once; a number missing must begin another."""
+    stretches, before = [], None
+    for _topic, header, payload in listener.data():
+        stretch, number = header[2] >> STRETCH_SHIFT, number_of(payload)
+        is_another = stretches[-1:] != [stretch]
+        stretches += [stretch] * is_another
+        if number is not None:
+            assert before is None or number == before[0] + 1 or stretch != before[1], number
+            before = number, stretch
+    return stretches
 
 
 def more(listener, count=RATE // 2):

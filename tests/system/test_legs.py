@@ -13,6 +13,7 @@ from rotating import (
     rotating,
     rotations,
     sessions_told,
+    stretches_told,
     view_of,
     word,
 )
@@ -69,6 +70,7 @@ def test_the_death_of_a_leg_is_not_the_connection_s(tmp_path):
         assert not events_of(listener, "down")
         assert {event["detail"]["leg"] for event in events_of(listener, "leg_down")} == {1, 2}
         assert len(sessions_told(listener)) == 1
+        assert len(stretches_told(listener)) == 1
 
 
 def test_a_leg_that_falls_silent_is_found_by_its_own_heartbeat(tmp_path):
@@ -107,3 +109,4 @@ def test_when_both_are_gone_the_connection_is_down_and_begins_anew(tmp_path):
         both_up(fleet)
         more(listener)
         assert len(sessions_told(listener)) >= 2
+        assert len(stretches_told(listener)) >= 2

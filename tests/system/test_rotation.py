@@ -19,6 +19,7 @@ from rotating import (
     rotating,
     rotations,
     sessions_told,
+    stretches_told,
     word,
 )
 
@@ -64,6 +65,7 @@ def test_an_ordered_rotation_costs_and_doubles_no_message(tmp_path):
         (closed,) = events_of(listener, "leg_down")
         assert closed["cause"] == "rotated"
         assert sessions_told(listener) == [1], "no hole, so nothing is to be built anew"
+        assert stretches_told(listener) == [0]
 
 
 def test_an_end_amid_a_rotation_counts_what_came_twice(tmp_path):
@@ -86,6 +88,7 @@ def test_at_its_age_a_session_is_replaced_again_and_again(tmp_path):
         assert_each_once_in_order(listener)
         assert [event["cause"] for event in done] == ["max_age"] * 2
         assert sessions_told(listener) == [1]
+        assert stretches_told(listener) == [0]
 
 
 def test_an_exchange_that_says_it_will_close_is_left_before_it_does(tmp_path):
@@ -140,6 +143,7 @@ def test_a_first_session_that_dies_in_the_overlap_leaves_no_hole(tmp_path):
         assert done["detail"]["to"] == 2
         assert not events_of(listener, "down")
         assert sessions_told(listener) == [1]
+        assert stretches_told(listener) == [0]
 
 
 def test_a_first_session_that_dies_before_the_second_is_there_is_told_as_down(tmp_path):
@@ -158,6 +162,7 @@ def test_a_first_session_that_dies_before_the_second_is_there_is_told_as_down(tm
         numbers = numbers_of(listener)
         assert numbers == sorted(set(numbers))
         assert len(sessions_told(listener)) == 2
+        assert stretches_told(listener) == [0, 1]
         assert len(exchange.sessions("a")) == 1
 
 
@@ -176,6 +181,7 @@ def test_where_one_session_is_allowed_it_says_that_it_breaks_first(tmp_path):
         numbers = numbers_of(listener)
         assert numbers == sorted(set(numbers)), "a hole, and nothing twice"
         wait_for(lambda: sessions_told(listener)[-1] == 2, "a new session")
+        assert stretches_told(listener) == [0, 1]
 
 
 def test_with_little_memory_messages_may_double_but_none_is_lost_and_it_is_counted(tmp_path):

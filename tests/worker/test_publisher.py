@@ -18,7 +18,7 @@ from shm.layout import Counter, Word
 from shm.stats import StatsWriter
 from worker import outlet
 from worker.announcement import Announcement, EventKind, Origin
-from worker.envelope import Flag, Kind, decode
+from worker.envelope import STRETCH_SHIFT, STRETCHES, Flag, Kind, decode
 from worker.publisher import Publisher
 from worker.spec import ConnectionSpec, PublishSpec
 
@@ -171,6 +171,51 @@ async def test_what_is_published_is_kept_to_the_byte(bench):
     found = kept(here)
     assert found == [(frame.seq, frame) for frame in heard][-len(found) :]
     assert found[-1][0] == here.stats.words[Word.SEQ] == 304
+
+
+@on_loop
+async def test_another_session_is_another_stretch_of_each_topic_and_of_state_frames(bench):
+    here = bench()
+    publisher = here.open()
+    sub = bench.sub(b"")
+    await until(lambda: here.sending)
+
+    def say():
+        here.say(1, 1)
+        here.say(1, 1, key="BTC")
+        publisher.liveness()
+
+    publisher.state("dialing", 3)
+    publisher.state("up", 3)
+    say()
+    publisher.state("waiting", 3)
+    publisher.state("dialing", 4)
+    say()  # what another leg still brings
+    publisher.state("dialing", 5)
+    publisher.state("subscribing", 5)
+    publisher.state("up", 5)
+    say()
+    publisher.state("stale", 5)
+    publisher.state("up", 5)
+    say()
+    heard = await until(lambda: len(sub.read()) == 8 and sub.read())
+    assert [frame.flags >> STRETCH_SHIFT for frame in heard] == [0] * 4 + [1] * 4
+    assert heard[0].flags == Flag.FIRST_OF_EPOCH
+    assert {frame.flags & ~Flag.FIRST_OF_EPOCH for frame in heard[:4]} == {0}
+    states = await until(lambda: len(s := sub.read(Kind.STATE)) >= 8 and s)
+    told = {
+        (json.loads(frame.payload)["session"], frame.flags)
+        for frame in states + sub.read(Kind.LIVENESS)
+        if frame.payload
+    }
+    after = Flag.TEXT | 1 << STRETCH_SHIFT
+    assert {flags for session, flags in told if session in (3, 4)} == {Flag.TEXT}
+    assert (5, after) in told
+    for number in range(6, 6 + STRETCHES):
+        publisher.state("up", number)
+    here.say(1, 1)
+    heard = await until(lambda: len(sub.read()) == 9 and sub.read())
+    assert heard[8].flags >> STRETCH_SHIFT == 1, "it counts modulo 16"
 
 
 @on_loop
