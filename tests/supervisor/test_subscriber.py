@@ -298,11 +298,13 @@ def test_sessions_of_a_worker_that_only_the_journal_tells_of_are_marked_where_th
         a.start()
         a.send(1, sent=False, **keys)
         a.change(session=2)
+        items = until(subscriber, lambda item: getattr(item, "seq", 0) == 3)
+        a.attached(3 - len(topics))
         a.send(1, **keys)
         a.change(session=5)
         a.send(1, **keys)
+        until(subscriber, lambda item: getattr(item, "seq", 0) == 5, items)
         wanted = ["session", 3, "session", 4, "session", 5]
-        items = until(subscriber, lambda item: getattr(item, "seq", 0) == 5)
         assert [getattr(item, "seq", "session") for item in items] == wanted
         a.send(1, **keys)
         assert told(heard(subscriber)) == [6]
