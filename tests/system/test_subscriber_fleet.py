@@ -43,6 +43,11 @@ def until(subscriber, wanted, items=None):
     return items
 
 
+def exits_of(items, connection):
+    events = [item for item in items if isinstance(item, Event) and item.kind == "exit"]
+    return [event for event in events if event.connection == connection]
+
+
 def assert_every_number_is_told_once(items, connection):
     at = None
     for item in items:
@@ -67,15 +72,14 @@ def test_killed_workers_are_marked_and_every_number_is_told(fleet):
                 items,
             )
         until(subscriber, lambda item: item.connection == "b", items)
+        # Events come over another socket than messages.
+        until(subscriber, lambda _item: len(exits_of(items, "a")) == deaths, items)
         for connection in "ab":
             assert_every_number_is_told_once(items, connection)
         marks = [i for i in items if isinstance(i, SessionChange) and i.connection == "a"]
         assert marks == [SessionChange("a", epoch) for epoch in range(2, 2 + deaths)]
         assert not [i for i in items if isinstance(i, SessionChange) and i.connection == "b"]
-        kinds = [i.kind for i in items if isinstance(i, Event) and i.connection == "a"]
-        assert kinds.count("exit") == deaths
-        exits = [i for i in items if isinstance(i, Event) and i.kind == "exit"]
-        assert exits[0].detail == {"signal": "SIGKILL"}
+        assert exits_of(items, "a")[0].detail == {"signal": "SIGKILL"}
         stats = subscriber.stats()
         assert stats["duplicates"] == stats["malformed"] == stats["resyncs"] == 0
         if journal_path(find_fleet(fleet.name), "a").exists():
