@@ -47,6 +47,7 @@ from supervisor.zygote_link import (
 from worker import runner
 from worker.exits import Exit
 from worker.linux import kill_group, set_process_name, signal_name
+from worker.memory import fill_gaps
 from worker.spec import Assignment
 
 NO_ROOM_S = 0.05
@@ -338,6 +339,9 @@ def main() -> None:
     door.listen(BACKLOG)  # again: who connects shall see that it is us (SO_PEERCRED)
     runner.prepare()
     gc.collect()
+    fill_gaps()
+    # Its entries hold the names they were looked up by: to replace one is to write to both.
+    sys._clear_type_cache()
     gc.freeze()  # later collections leave the shared pages alone
     Zygote(door, (int(pid), int(ticks)), program).serve()
 

@@ -3,6 +3,8 @@
 import asyncio
 import mmap
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,22 @@ def test_a_loop_reads_as_before():
 def test_small_objects_are_left_alone():
     assert give_back_zeros(object()) == 0
     assert mmap.PAGESIZE == PAGE
+
+
+FILLED = """
+from worker.memory import fill_gaps
+
+blocks = [bytes(2000) for _ in range(1000)]
+kept = blocks[::2]
+del blocks
+again = [bytes(2000) for _ in range(100)]
+assert min(map(id, again)) < max(map(id, kept)), "there are gaps"
+taken = fill_gaps()
+assert taken > 300 * 2000, taken
+made = [bytes(2000) for _ in range(100)]
+assert min(map(id, made)) > max(map(id, kept)), "and nothing is put into them any more"
+"""
+
+
+def test_what_is_allocated_after_gaps_are_filled_lies_behind_everything_else():
+    subprocess.run([sys.executable, "-c", FILLED], check=True)
