@@ -17,8 +17,8 @@ from shm.errors import SegmentError
 from shm.process import boot_id, start_ticks
 from shm.segment_lock import holder, is_locked
 from shm.stats import stats_path
-from supervisor.registry import Former, RegistryView
-from supervisor.slot import Slot
+from supervisor.registry_view import RegistryView
+from supervisor.slot import Former, Slot
 from supervisor.zygote_link import Kept
 from worker.linux import process_name, worker_name
 

@@ -17,8 +17,7 @@ from supervisor.doctor_process import capabilities, limit_text
 from supervisor.fleet import Fleet
 from supervisor.fleets import is_supervised
 from supervisor.host import Finding, Health, Host, judged
-from supervisor.registry import FILE_NAME
-from worker.endpoints import EVENTS
+from worker.endpoints import EVENTS, table_file
 from worker.spec import ConnectionSpec
 
 MIB = 2**20
@@ -168,7 +167,7 @@ def _dead_segments() -> Iterator[Path]:
         return
     for directory in directories:
         segments = list(directory.glob(f"*{STATS_SUFFIX}"))
-        is_fleet = segments or (directory / FILE_NAME).exists()
+        is_fleet = segments or table_file(directory).exists()
         if is_fleet and not is_supervised(directory) and not any(map(_is_held, segments)):
             yield directory
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from shm.directory import fleet_directories
 from shm.errors import SegmentError
 from supervisor.errors import NoSuchConnection, NoSuchFleet
-from supervisor.registry import FILE_NAME, RegistryView, Slot
+from supervisor.registry_view import RegistryView
+from supervisor.slot import Slot
+from worker.endpoints import table_file
 
 
 def find(wanted: str | None, *, running: bool) -> Path:
@@ -40,7 +42,7 @@ def find(wanted: str | None, *, running: bool) -> Path:
 
 
 def _has_table(directory: Path) -> bool:
-    return os.path.exists(directory / FILE_NAME)  # False, too, where we may not look
+    return os.path.exists(table_file(directory))  # False, too, where we may not look
 
 
 def _is_anothers(directory: Path) -> bool:
@@ -111,4 +113,4 @@ def slots_of(registry: RegistryView, directory: Path) -> list[Slot]:
         return registry.slots()
     except (ValueError, IndexError, OverflowError, struct.error) as error:
         why = f"holds what no supervisor writes ({error}); run the fleet again"
-        raise SegmentError(directory / FILE_NAME, why) from error
+        raise SegmentError(table_file(directory), why) from error

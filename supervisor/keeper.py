@@ -22,7 +22,7 @@ from supervisor.errors import FleetError
 from supervisor.household import Household, describe
 from supervisor.liveness import Liveness, Verdict
 from supervisor.process_memory import Limit, MemoryWatch, held_by
-from supervisor.registry import Former, SlotWriter
+from supervisor.registry import SlotWriter
 from supervisor.restart import WorkerLife
 from supervisor.restart_facts import (
     Announce,
@@ -42,7 +42,7 @@ from supervisor.restart_facts import (
     Up,
 )
 from supervisor.restart_state import State
-from supervisor.slot import ExitRecord, Slot, digest, restore
+from supervisor.slot import ExitRecord, Former, Slot, digest, restore
 from supervisor.worker_memory import Heard, WorkerMemory, told_by
 from supervisor.worker_process import WorkerProcess
 from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin

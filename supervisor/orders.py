@@ -13,7 +13,7 @@ from supervisor.control import Order, Reply, Verb, absolute, send_order
 from supervisor.errors import FleetError, NoSuchFleet, NoSuchSignal
 from supervisor.exit_codes import FAILED, OK, TIMED_OUT
 from supervisor.fleets import find, is_supervised, opened, select, slots_of
-from supervisor.registry import Slot
+from supervisor.slot import Slot
 from supervisor.status import gather
 from worker.endpoints import CONTROL
 

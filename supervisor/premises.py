@@ -27,7 +27,6 @@ from supervisor import checked, ownership
 from supervisor.errors import RuntimeDirectoryRefused
 from supervisor.fleet import Fleet
 from supervisor.lock import locked
-from supervisor.registry import FILE_NAME as REGISTRY_FILE
 from worker.endpoints import (
     CONTROL,
     DATA,
@@ -37,6 +36,7 @@ from worker.endpoints import (
     data_socket,
     spec_file,
     stack_file,
+    table_file,
     tuning_file,
 )
 from worker.spec import ConnectionSpec
@@ -129,7 +129,7 @@ class Premises:
 
     def _refuse_foreign(self, ours: set[int]) -> None:
         """Raise for anything that stands where something of ours must be and is not ours."""
-        table = self.shm_dir / REGISTRY_FILE
+        table = table_file(self.shm_dir)
         with contextlib.suppress(FileNotFoundError):
             if (owner := table.lstat().st_uid) != os.geteuid():
                 raise RuntimeDirectoryRefused(table, f"it is user {owner}'s", "move it away")
@@ -287,7 +287,7 @@ class Premises:
                 _remove_segment(path)
         self._remove_unfinished()
         checked.remove(self.shm_dir)
-        _remove_segment(self.shm_dir / REGISTRY_FILE)
+        _remove_segment(table_file(self.shm_dir))
 
     def _remove_unfinished(self) -> None:
         for path in self.shm_dir.glob(".*.tmp"):

@@ -2,59 +2,43 @@
 
 What ``status`` reads, so that it answers when the supervisor is dead or hung. The fields of a slot
 must agree with each other: the writer makes the slot's version odd, stores the slot in one slice
-and makes the version even again; a reader takes a copy made between two equal, even versions.
+and makes the version even again; a reader (``supervisor/registry_view.py``) takes a copy made
+between two equal, even versions.
 """
 
 import contextlib
 import os
-import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from shm import segment
-from shm.errors import SegmentError, SegmentTruncated
-from shm.layout import FLAG_KEEP, HEADER_BYTES, SegmentKind, layout_hash
-from shm.ordering import order_point, register_writer
+from shm.errors import SegmentError
+from shm.layout import FLAG_KEEP, SegmentKind
+from shm.ordering import register_writer
 from shm.process import start_ticks
 from shm.segment_lock import lock_predecessor
-from supervisor.slot import RECORD, ExitRecord, Slot, pack, unpack
-from worker.endpoints import TABLE
-
-__all__ = ["FILE_NAME", "ExitRecord", "Former", "Registry", "RegistryView", "Slot", "SlotWriter"]
-
-FILE_NAME = TABLE
-
-# The fleet's page: words that are stored singly, and a text that is written once.
-WORD_EPOCH, WORD_PID, WORD_START_TICKS, WORD_TICK_NS, WORD_SLOTS = range(5)
-RUNTIME_DIR = struct.Struct("<256s")
-RUNTIME_DIR_OFFSET = HEADER_BYTES + 64
-SLOTS_OFFSET = HEADER_BYTES + 4096
-
-# A slot: its version word, then the record. Its last word is stored by itself: up to which event
-# of the worker the supervisor has heard.
-SLOT_BYTES = 1024
-VERSION_BYTES = 8
-EVENTS_OFFSET = SLOT_BYTES - VERSION_BYTES
-assert VERSION_BYTES + RECORD.size <= EVENTS_OFFSET
-LAYOUT_HASH = layout_hash(
-    RUNTIME_DIR.format, RUNTIME_DIR_OFFSET, SLOTS_OFFSET, RECORD.format, SLOT_BYTES, EVENTS_OFFSET
+from supervisor.registry_layout import (
+    LAYOUT_HASH,
+    RUNTIME_DIR,
+    RUNTIME_DIR_OFFSET,
+    SLOT_BYTES,
+    SLOTS_OFFSET,
+    WORD_EPOCH,
+    WORD_PID,
+    WORD_SLOTS,
+    WORD_START_TICKS,
+    WORD_TICK_NS,
+    fleet_words,
+    heard_at,
+    record_at,
+    slot_words,
+    version_at,
 )
-READ_ATTEMPTS = 1000
+from supervisor.registry_view import RegistryView
+from supervisor.slot import Former, Slot, pack
+from worker.endpoints import table_file
+
 LOCK_NS = 1_000_000_000  # a killed owner lets go of its files one after the other
-
-
-@dataclass(frozen=True, slots=True)
-class Former:
-    """A slot as an earlier supervisor left it. ``heard``: the last event it had read."""
-
-    slot: Slot
-    heard: int
-
-
-def _words_end(whole: memoryview) -> int:
-    """Return where the last whole word ends: a cast refuses anything else."""
-    return len(whole) // VERSION_BYTES * VERSION_BYTES
 
 
 class Registry:
@@ -80,10 +64,8 @@ class Registry:
     def _use(self, owned: segment.Segment, names: Sequence[str]) -> None:
         self._segment, self._memory = owned, owned.memory
         self._slots = {name: index for index, name in enumerate(names)}
-        whole = memoryview(owned.memory)
-        self._words = whole[HEADER_BYTES : HEADER_BYTES + 64].cast("q")
-        self._versions = whole[SLOTS_OFFSET : _words_end(whole)].cast("q")
-        whole.release()
+        with memoryview(owned.memory) as whole:
+            self._words, self._slot_words = fleet_words(whole), slot_words(whole)
 
     @classmethod
     def create(
@@ -115,7 +97,7 @@ class Registry:
             SegmentSpace: If the file system is too full.
 
         """
-        path = shm_dir / FILE_NAME
+        path = table_file(shm_dir)
         held = lock_predecessor(path, LOCK_NS)
         epoch = after + 1
         if held is not None:
@@ -126,11 +108,10 @@ class Registry:
         owned, temporary = _make(path, fleet, epoch, len(names), flags)
         registry = cls(owned, runtime_dir, names)
         try:
-            for name in names:
-                if former and name in former:
-                    writer = registry.slot_writer(name)
-                    writer(former[name].slot)
-                    writer.heard(former[name].heard)
+            for name, left in (former or {}).items():
+                if name in names:
+                    registry.store(name, left.slot)
+                    registry.store_heard(name, left.heard)
             segment.publish(owned, temporary)
         except BaseException:
             registry.close()
@@ -209,7 +190,7 @@ class Registry:
         self._store_heard(self._slots[name], seq)
 
     def _store_heard(self, index: int, seq: int) -> None:
-        self._versions[(index * SLOT_BYTES + EVENTS_OFFSET) // VERSION_BYTES] = seq
+        self._slot_words[heard_at(index)] = seq
 
     def let_live(self) -> None:
         """Have the workers live on when we end, whatever was configured."""
@@ -217,12 +198,11 @@ class Registry:
         self._segment.set_flags(self._segment.header.flags | FLAG_KEEP)
 
     def _store(self, index: int, packed: bytes) -> None:
-        version_index = index * SLOT_BYTES // VERSION_BYTES
-        start = SLOTS_OFFSET + index * SLOT_BYTES + VERSION_BYTES
-        version = self._versions[version_index]
-        self._versions[version_index] = version + 1
-        self._memory[start : start + RECORD.size] = packed
-        self._versions[version_index] = version + 2
+        at = version_at(index)
+        version = self._slot_words[at]
+        self._slot_words[at] = version + 1
+        self._memory[record_at(index)] = packed
+        self._slot_words[at] = version + 2
 
     def tick(self, now_ns: int) -> None:
         """Stamp that the supervisor's loop turns; CLOCK_MONOTONIC. First ``mend`` what was cut."""
@@ -235,7 +215,7 @@ class Registry:
 
     def _release(self) -> None:
         self._words.release()
-        self._versions.release()
+        self._slot_words.release()
 
 
 def _make(
@@ -265,111 +245,3 @@ class SlotWriter:
     def heard(self, seq: int) -> None:
         """Store up to which event of the worker has been read."""
         self._registry.store_heard(self._name, seq)
-
-
-class RegistryView:
-    """A read-only look at a fleet's table; a context manager."""
-
-    def __init__(self, mapped: segment.Segment) -> None:
-        self._segment = mapped
-        self.fleet = mapped.header.name
-        self.epoch = mapped.header.incarnation
-        self.boot_id = mapped.header.boot_id
-        whole = memoryview(mapped.memory)
-        self._words = whole[HEADER_BYTES : HEADER_BYTES + 64].cast("q")
-        self._versions = whole[SLOTS_OFFSET : _words_end(whole)].cast("q")
-        whole.release()
-        self.supervisor_pid = self._words[WORD_PID]
-        raw = mapped.memory[RUNTIME_DIR_OFFSET : RUNTIME_DIR_OFFSET + RUNTIME_DIR.size]
-        self.runtime_dir = Path(os.fsdecode(raw.rstrip(b"\0")))
-
-    @classmethod
-    def open(cls, shm_dir: Path) -> "RegistryView":
-        """
-        Map the table of the fleet of ``shm_dir``.
-
-        Raises:
-            FileNotFoundError: If the fleet has none (any more).
-            SegmentError: As ``shm.segment.open_readonly``.
-
-        """
-        path = shm_dir / FILE_NAME
-        mapped = segment.open_readonly(path, SegmentKind.REGISTRY, LAYOUT_HASH, SLOTS_OFFSET)
-        view = cls(mapped)
-        slots = view._words[WORD_SLOTS]
-        if not 0 <= slots <= (mapped.header.total_bytes - SLOTS_OFFSET) // SLOT_BYTES:
-            view.close()
-            raise SegmentTruncated(path, f"has no room for the {slots} slots that it tells of")
-        return view
-
-    def require_whole(self) -> None:
-        """
-        Raise before memory is touched that somebody may have cut off; whatever reads does it.
-
-        Raises:
-            SegmentTruncated: If it was.
-
-        """
-        if self._segment.truncated():
-            raise SegmentTruncated(self._segment.path, "was cut while it was read")
-
-    @property
-    def tick_ns(self) -> int:
-        """When the supervisor's loop last turned, CLOCK_MONOTONIC; 0 before its first scan."""
-        self.require_whole()
-        return self._words[WORD_TICK_NS]
-
-    @property
-    def slot_count(self) -> int:
-        """How many slots it has; while the fleet starts, not all of them are written."""
-        self.require_whole()
-        return self._words[WORD_SLOTS]
-
-    def supervisor_alive(self) -> bool:
-        """Return whether the process that wrote the table exists. It may be stopped or hung."""
-        ticks = start_ticks(self.supervisor_pid)
-        self.require_whole()
-        return ticks != 0 and ticks == self._words[WORD_START_TICKS]
-
-    def slots(self) -> list[Slot]:
-        """Return every slot that was ever written, each whole."""
-        found = (self._slot(index) for index in range(self.slot_count))
-        return [slot for slot in found if slot is not None]
-
-    def former(self) -> dict[str, Former]:
-        """Return what a successor goes on with, by name; slots of garbage are left out."""
-        found = {}
-        for index in range(self._words[WORD_SLOTS]):
-            with contextlib.suppress(ValueError, IndexError, OverflowError, struct.error):
-                slot = self._slot(index)
-                if slot is not None:
-                    heard = self._versions[(index * SLOT_BYTES + EVENTS_OFFSET) // VERSION_BYTES]
-                    found[slot.name] = Former(slot, heard)
-        return found
-
-    def _slot(self, index: int) -> Slot | None:
-        version_index = index * SLOT_BYTES // VERSION_BYTES
-        start = SLOTS_OFFSET + index * SLOT_BYTES + VERSION_BYTES
-        self.require_whole()
-        for _ in range(READ_ATTEMPTS):
-            before = self._versions[version_index]
-            order_point()
-            record = self._segment.memory[start : start + RECORD.size]
-            order_point()
-            if before == self._versions[version_index] and not before & 1:
-                return unpack(record) if before else None
-        # The writer died or was stopped within a store: what is there is told, torn as it may be,
-        # unless it was the slot's first.
-        return unpack(record) if before > 1 else None
-
-    def close(self) -> None:
-        """Unmap."""
-        self._words.release()
-        self._versions.release()
-        self._segment.close()
-
-    def __enter__(self) -> "RegistryView":
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()

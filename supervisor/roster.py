@@ -14,9 +14,10 @@ from supervisor.forks import Forks
 from supervisor.household import Household
 from supervisor.keeper import Keeper
 from supervisor.premises import Premises
-from supervisor.registry import Former, Registry
+from supervisor.registry import Registry
 from supervisor.restart_facts import StopWanted
 from supervisor.restart_state import NO_PROCESS
+from supervisor.slot import Former
 from worker.announcement import Cause
 from worker.spec import ConnectionSpec
 

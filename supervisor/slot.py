@@ -61,6 +61,14 @@ class Slot:
     life: Remembered = NEW_LIFE
 
 
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A slot as an earlier supervisor left it. ``heard``: the last event it had read."""
+
+    slot: Slot
+    heard: int
+
+
 def pack(slot: Slot) -> bytes:
     """Return the record of a slot."""
     cause, code, signal, has_code, wall_ns = b"", 0, b"", False, 0

@@ -28,8 +28,8 @@ from shm.stats import stats_path
 from supervisor import screens
 from supervisor.exit_codes import NOT_UP, OK
 from supervisor.fleets import opened, select, slots_of
-from supervisor.registry import Slot
 from supervisor.restart_state import NO_PROCESS, State
+from supervisor.slot import Slot
 from worker.endpoints import data_endpoint, tuning_file
 from worker.session import SERVING
 from worker.session import State as SessionState

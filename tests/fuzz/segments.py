@@ -16,11 +16,14 @@ from shm.view import StatsView
 from supervisor.errors import NoSuchFleet
 from supervisor.fleets import is_supervised, opened, slots_of
 from supervisor.heads import WorkerWords
-from supervisor.registry import FILE_NAME, SLOT_BYTES, SLOTS_OFFSET, ExitRecord, Registry, Slot
+from supervisor.registry import Registry
+from supervisor.registry_layout import SLOT_BYTES, SLOTS_OFFSET
 from supervisor.restart_state import State
+from supervisor.slot import ExitRecord, Slot
 from supervisor.status import gather
 from supervisor.worker_memory import WorkerMemory
 from worker.announcement import Announcement, Cause, EventKind
+from worker.endpoints import TABLE
 
 PLAN = stats_layout(SAMPLE_SLOTS_MIN)
 STATS_SPOTS = (
@@ -141,7 +144,7 @@ class RegistryTable(Target):
             (SLOTS_OFFSET, SLOTS_OFFSET + 4 * SLOT_BYTES),
             (SLOTS_OFFSET, SLOTS_OFFSET + 4 * SLOT_BYTES),
         )
-        path = self._dir / FILE_NAME
+        path = self._dir / TABLE
         self._file = DamagedFile(path, path.read_bytes(), spots)
 
     def _create(self, names):

@@ -9,7 +9,8 @@ from shm.directory import make_private, user_directory
 from shm.errors import SegmentError
 from supervisor.errors import NoSuchConnection, NoSuchFleet
 from supervisor.fleets import find, is_supervised, opened, select, slots_of
-from supervisor.registry import WORD_SLOTS, Registry
+from supervisor.registry import Registry
+from supervisor.registry_layout import WORD_SLOTS
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import pytest
 from slots import slot
 
 from shm.errors import SegmentError, SegmentForeign, SegmentTruncated
-from supervisor.registry import WORD_SLOTS, Registry, RegistryView
+from supervisor.registry import Registry
+from supervisor.registry_layout import WORD_SLOTS
+from supervisor.registry_view import RegistryView
 from supervisor.restart_state import State
 from supervisor.slot import ExitRecord, pack, unpack
 from worker.announcement import Announcement, Cause, EventKind
@@ -54,11 +56,11 @@ def test_a_reader_sees_each_slot_that_was_written_and_only_those(tmp_path):
 def test_a_writer_that_died_within_its_first_store_left_no_slot(tmp_path):
     registry = Registry.create(tmp_path, "f", tmp_path, ["a"])
     with RegistryView.open(tmp_path) as view:
-        registry._versions[0] = 1
+        registry._slot_words[0] = 1
         assert view.slots() == []
-        registry._versions[0] = 2
+        registry._slot_words[0] = 2
         registry.slot_writer("a")(slot())
-        registry._versions[0] += 1
+        registry._slot_words[0] += 1
         assert view.slots() == [slot()], "a later one is told as it stands"
     registry.close()
 

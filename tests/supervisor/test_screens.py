@@ -19,8 +19,10 @@ from shm.layout import Word
 from shm.stats import StatsWriter, stats_path
 from supervisor import screens
 from supervisor.errors import NoSuchConnection, NoSuchFleet
-from supervisor.registry import WORD_PID, WORD_SLOTS, ExitRecord, Registry
+from supervisor.registry import Registry
+from supervisor.registry_layout import WORD_PID, WORD_SLOTS
 from supervisor.restart_state import State
+from supervisor.slot import ExitRecord
 from supervisor.status import gather
 from worker.announcement import Announcement, Cause, EventKind
 from worker.endpoints import tuning_file

@@ -17,7 +17,8 @@ from fleet import PATIENCE_S, wait_for
 from shm.layout import HEADER, HEADER_FIELDS
 from shm.process import start_ticks
 from supervisor.program import PACKAGES
-from supervisor.registry import SLOT_BYTES, SLOTS_OFFSET, RegistryView
+from supervisor.registry_layout import SLOT_BYTES, SLOTS_OFFSET
+from supervisor.registry_view import RegistryView
 from supervisor.slot import pack
 
 

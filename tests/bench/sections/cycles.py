@@ -12,7 +12,7 @@ from bench.contenders import connection
 from bench.options import Options
 from bench.probes import memory_mib
 from supervisor.leftovers import children
-from supervisor.registry import RegistryView
+from supervisor.registry_view import RegistryView
 from supervisor.restart_state import State
 
 WORKERS = 5
