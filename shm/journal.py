@@ -19,18 +19,21 @@ from shm.journal_layout import (
     ALIGN,
     FRAME_SHARE,
     HEAD,
+    INTENT,
     JOURNAL_HASH,
+    LAST_SEQ,
     PADDING,
+    PUBLISH,
     RESERVE_BYTES,
     RESERVE_SHARE,
     SIZE_MAX,
     SIZE_MIN,
-    JournalWord,
+    SKIPPED,
     index_slots,
     journal_bytes,
     ring_offset,
 )
-from shm.layout import HEADER_BYTES, PAGE, WORD, SegmentKind
+from shm.layout import HEADER_BYTES, LOW_HALF, PAGE, WORD, WORD_MAX, SegmentKind
 from shm.ordering import register_writer
 from shm.segment_lock import lock_predecessor
 
@@ -39,14 +42,9 @@ LOCK_TIMEOUT_NS = 1_000_000_000  # its former writer has died: what may hold it 
 # Mapped at the start: header and words. The ring is, as far as it is announced: to map 8 MiB takes
 # 2 ms, a tenth of what it takes to replace a worker.
 TOUCHED_BYTES = HEADER_BYTES + PAGE
-LOW_HALF = 0xFFFF_FFFF
-WORD_MAX = 1 << 62  # beyond it a word is garbage
 # glibc copies what is longer than a part of the cache with stores that pass earlier ones (at the
 # least 768 KiB on machines of ours): from here on the intent is made visible first.
 FENCED_BYTES = 64 * 1024
-# Plain integers: members of an IntEnum cost 20 ns each on the hot path.
-INTENT, PUBLISH = int(JournalWord.INTENT), int(JournalWord.PUBLISH)
-LAST_SEQ, SKIPPED = int(JournalWord.LAST_SEQ), int(JournalWord.SKIPPED)
 
 
 def journal_path(directory: Path, connection: str) -> Path:
@@ -63,7 +61,7 @@ class Journal:
 
     Attributes:
         memory: The file.
-        words: By ``JournalWord``.
+        words: By ``shm.journal_layout.JournalWord``.
         index: Positions by sequence number modulo ``slots``.
         position: Where the next record begins, counted from the ring's beginning of time.
         at: The same as an offset into ``memory``.

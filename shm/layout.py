@@ -216,6 +216,9 @@ def bucket_edges(index: int) -> tuple[int, int]:
     return low, low + (1 << shift) - 1
 
 
+WORD_MAX = 1 << 62  # no number of ours gets that far: beyond it a word is garbage
+LOW_HALF = 0xFFFF_FFFF
+
 # Records. The sequence number stands in the first eight bytes and its low half in the last four.
 SAMPLE = struct.Struct("<QqqIHHqqIIII")
 SAMPLE_FIELDS = (

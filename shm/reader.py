@@ -15,6 +15,7 @@ from shm.directory import find_fleet
 from shm.journal_reader import JournalReader
 from shm.layout import (
     BUCKETS,
+    LOW_HALF,
     SAMPLE,
     SAMPLE_BYTES,
     SAMPLE_FIELDS,
@@ -149,7 +150,7 @@ class Reader:
         wanted = np.arange(oldest, max(last + 1, oldest), dtype=np.uint64)
         found = records[(wanted & np.uint64(self._slots - 1)).astype(np.intp)]
         good = (found["seq"] == wanted) & (
-            found["seq_lo"] == (wanted & np.uint64(0xFFFF_FFFF)).astype(np.uint32)
+            found["seq_lo"] == (wanted & np.uint64(LOW_HALF)).astype(np.uint32)
         )
         self.bad_records += int(len(good) - np.count_nonzero(good))
         if self._last_seen:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from shm.layout import (
     BUCKETS,
+    LOW_HALF,
     SAMPLE,
     SAMPLE_BYTES,
     SUB_BITS,
@@ -20,7 +21,6 @@ from shm.layout import (
     Word,
 )
 
-LOW_HALF = 0xFFFF_FFFF
 INTENT, PUBLISH = int(Word.SAMPLE_INTENT), int(Word.SAMPLE_PUBLISH)
 # SAMPLE with nothing but sequence number, time, value, kind and the number's low half.
 PLAIN = struct.Struct("<Qqq4xH2x28xI")

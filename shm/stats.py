@@ -20,7 +20,9 @@ from shm.layout import (
     EVENT_SLOTS,
     EVENT_TAIL,
     LAYOUT_HASH,
+    LOW_HALF,
     SAMPLE_SLOTS_MIN,
+    WORD_MAX,
     SegmentKind,
     StatsLayout,
     Word,
@@ -33,8 +35,6 @@ from shm.segment_lock import lock_predecessor
 
 SUFFIX = ".stats"
 LOCK_TIMEOUT_NS = 10_000_000_000
-LOW_HALF = 0xFFFF_FFFF
-WORD_MAX = 1 << 62  # no number of ours gets that far
 # The descriptions of all counters, in their order: the same in every segment.
 assert list(COUNTER_HELP) == list(range(len(COUNTER_HELP)))
 COUNTERS_TOLD = b"".join(

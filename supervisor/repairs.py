@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shm.errors import SegmentError
-from shm.journal_reader import Frames, JournalReader
+from shm.journal_reader import JournalReader
+from shm.journal_ring import Frames
 from supervisor.items import Message
 from supervisor.sequencer import Found, Look
 from worker.envelope import STRETCH_SHIFT, EnvelopeError, Flag, Kind, decode

@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 
 import zmq
 
-from shm.journal import LOW_HALF, PUBLISH, Journal
-from shm.journal_layout import HEAD
-from shm.layout import Counter, Word
+from shm.journal import Journal
+from shm.journal_layout import HEAD, PUBLISH
+from shm.layout import LOW_HALF, Counter, Word
 from shm.stats import StatsWriter
 from worker.envelope import (
     HEADER,

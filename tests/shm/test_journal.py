@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shm.errors import SegmentForeign, SegmentLocked, SegmentTruncated, SegmentVersion
-from shm.journal import FENCED_BYTES, INTENT, LAST_SEQ, PUBLISH, Journal, journal_path
+from shm.journal import FENCED_BYTES, Journal, journal_path
 from shm.journal_layout import (
     HEAD,
+    INTENT,
+    LAST_SEQ,
+    PUBLISH,
     SIZE_MAX,
     SIZE_MIN,
     JournalWord,
@@ -22,7 +25,8 @@ from shm.journal_layout import (
     ring_size,
     whole_pages,
 )
-from shm.journal_reader import CHUNK, JournalReader
+from shm.journal_reader import JournalReader
+from shm.journal_ring import CHUNK
 
 SIZE = SIZE_MIN
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shm.layout import (
     BUCKETS,
+    LOW_HALF,
     SAMPLE,
     SAMPLE_BYTES,
     VALUE_MAX,
@@ -16,7 +17,7 @@ from shm.layout import (
     Word,
     bucket_index,
 )
-from shm.samples import LOW_HALF, make_recorder
+from shm.samples import make_recorder
 
 RING = Section("samples", 4096, 8, SAMPLE_BYTES)
 
