@@ -35,6 +35,7 @@ from supervisor.zygote_link import (
     Kept,
     Listen,
     Listening,
+    Outgoing,
     Report,
     SpawnWorker,
     Unlisten,
@@ -42,7 +43,6 @@ from supervisor.zygote_link import (
     WorkerExited,
     WorkerSpawned,
     receive_request,
-    send,
 )
 from worker import runner
 from worker.exits import Exit
@@ -88,7 +88,7 @@ class Zygote:
         self._listeners: dict[str, socket.socket] = {}
         self._children: dict[int, Child] = {}  # by pidfd
         self._ends: deque[WorkerExited] = deque(maxlen=ENDS_KEPT)
-        self._unsent: deque[tuple[Report, int | None]] = deque()
+        self._outgoing = Outgoing()
         self._ending = False
 
     def serve(self) -> None:
@@ -249,38 +249,28 @@ class Zygote:
         # Never blocks: a stopped supervisor must not stop the reaping.
         if self._link is None:
             return
-        kept = None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):  # the supervisor can do without
-                kept = os.dup(descriptor)
-        self._unsent.append((report, kept))
+        try:
+            self._outgoing.put(report, descriptor)
+        except OSError:
+            self._outgoing.put(report)  # the supervisor can do without
         self._flush()
 
     def _flush(self) -> None:
-        while self._unsent and self._link is not None:
-            report, descriptor = self._unsent[0]
-            try:
-                send(self._link, report, descriptor)
-            except BlockingIOError:
-                break
-            except OSError:
-                self._lose_supervisor(self._link)
-                return
-            self._unsent.popleft()
-            if descriptor is not None:
-                os.close(descriptor)
-        if self._link is not None:
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
-            self._selector.modify(self._link, wanted)
+        if self._link is None:
+            return
+        try:
+            self._outgoing.send(self._link)
+        except OSError:
+            self._lose_supervisor(self._link)
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+        self._selector.modify(self._link, wanted)
 
     def _lose_supervisor(self, link: socket.socket) -> None:
         self._selector.unregister(link)
         link.close()
         self._link = None
-        for _report, descriptor in self._unsent:
-            if descriptor is not None:
-                os.close(descriptor)
-        self._unsent.clear()
+        self._outgoing.drop()
 
 
 def _refuse_threads() -> None:

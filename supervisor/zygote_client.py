@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -26,13 +25,13 @@ from supervisor.zygote_link import (
     Kept,
     Listen,
     Listening,
+    Outgoing,
     Report,
     Request,
     Welcome,
     WorkerExited,
     WorkerSpawned,
     receive_report,
-    send,
 )
 
 START_TIMEOUT_S = 20.0
@@ -76,7 +75,7 @@ class ZygoteClient:
         self._ending = False
         self.kept: list[Kept] = []
         self._welcome: asyncio.Future[str] | None = None
-        self._unsent: deque[tuple[Request, int | None]] = deque()
+        self._outgoing = Outgoing()
         self._listening: dict[str, asyncio.Future[socket.socket | None]] = {}
 
     def start(self) -> None:
@@ -215,10 +214,9 @@ class ZygoteClient:
         if self._link is None:
             raise ZygoteError("the fork helper is not running")
         try:
-            kept = os.dup(descriptor) if descriptor is not None else None
+            self._outgoing.put(request, descriptor)
         except OSError as error:
             raise ZygoteError(f"cannot ask the fork helper: {error.strerror}") from error
-        self._unsent.append((request, kept))
         self._flush()
 
     def kill(self) -> None:
@@ -248,20 +246,15 @@ class ZygoteClient:
         link = self._link
         if link is None:
             return
-        while self._unsent:
-            request, descriptor = self._unsent[0]
-            try:
-                send(link, request, descriptor)
-            except BlockingIOError:
-                self._loop.add_writer(link, self._flush)
-                return
-            except OSError:
-                self._receive()  # its last reports; their descriptors are ours; finds the end too
-                return
-            self._unsent.popleft()
-            if descriptor is not None:
-                os.close(descriptor)
-        self._loop.remove_writer(link)
+        try:
+            self._outgoing.send(link)
+        except OSError:
+            self._receive()  # its last reports; their descriptors are ours; finds the end too
+            return
+        if self._outgoing:
+            self._loop.add_writer(link, self._flush)
+        else:
+            self._loop.remove_writer(link)
 
     def _receive(self) -> None:
         while self._link is not None:
@@ -325,10 +318,7 @@ class ZygoteClient:
             self._loop.remove_writer(self._link)
             self._link.close()
             self._link = None
-        for _request, descriptor in self._unsent:
-            if descriptor is not None:
-                os.close(descriptor)
-        self._unsent.clear()
+        self._outgoing.drop()
 
 
 def _open_link() -> socket.socket:

@@ -6,6 +6,7 @@ An assignment of any size travels as a memfd, so no message comes near the socke
 
 import os
 import socket
+from collections import deque
 from typing import TypeVar
 
 import msgspec
@@ -107,6 +108,52 @@ def send(link: socket.socket, message: Request | Report, descriptor: int | None 
     """
     fds = [] if descriptor is None else [descriptor]
     socket.send_fds(link, [_encoder.encode(message)], fds)
+
+
+class Outgoing:
+    """Messages to be sent on a link as it takes them, each with its own descriptor beside it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Request | Report, int | None]] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether any waits."""
+        return bool(self._waiting)
+
+    def put(self, message: Request | Report, descriptor: int | None = None) -> None:
+        """
+        Have a message wait; ``descriptor`` is duplicated, the caller keeps its own.
+
+        Raises:
+            OSError: If there is no descriptor to be had; then the message does not wait.
+
+        """
+        self._waiting.append((message, None if descriptor is None else os.dup(descriptor)))
+
+    def send(self, link: socket.socket) -> None:
+        """
+        Send as many as a non-blocking link takes.
+
+        Raises:
+            OSError: If the other side has gone.
+
+        """
+        while self._waiting:
+            message, descriptor = self._waiting[0]
+            try:
+                send(link, message, descriptor)
+            except BlockingIOError:
+                return
+            self._waiting.popleft()
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def drop(self) -> None:
+        """Forget those that wait."""
+        for _message, descriptor in self._waiting:
+            if descriptor is not None:
+                os.close(descriptor)
+        self._waiting.clear()
 
 
 def receive_request(link: socket.socket) -> tuple[Request, int | None] | None:
