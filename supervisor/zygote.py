@@ -10,7 +10,6 @@ supervisor is dead, the next one of the same user may take its place: it is told
 and how the last children ended.
 """
 
-import contextlib
 import gc
 import os
 import selectors
@@ -18,7 +17,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from shm.process import start_ticks
 from supervisor.errors import FleetError
 from supervisor.listener import BACKLOG, listen
 from supervisor.ownership import peer
+from supervisor.zygote_child import become_worker, refuse_threads
 from supervisor.zygote_link import (
     End,
     Hello,
@@ -45,18 +44,13 @@ from supervisor.zygote_link import (
     receive_request,
 )
 from worker import runner
-from worker.exits import Exit
 from worker.linux import kill_group, set_process_name, signal_name
 from worker.memory import fill_gaps
-from worker.spec import Assignment
 
 NO_ROOM_S = 0.05
 FIRST_CONTACT_S = 10.0  # a helper that nobody calls ends
 VISITORS_MAX = 8  # who have not said yet what they want
 ENDS_KEPT = 1024  # for a supervisor that comes later
-
-# Made here and not in each worker, which would learn the types anew, in pages of its own.
-_assignments = msgspec.msgpack.Decoder(Assignment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +201,10 @@ class Zygote:
             error = f"no listener or no assignment for {name!r}"
         else:
             try:
-                _refuse_threads()
+                refuse_threads()
                 pid = os.fork()
                 if pid == 0:
-                    _become_worker(listener, assignment)
+                    become_worker(listener, assignment)
                 self._watch(name, incarnation, pid)
                 return
             except OSError as failure:
@@ -271,49 +265,6 @@ class Zygote:
         link.close()
         self._link = None
         self._outgoing.drop()
-
-
-def _refuse_threads() -> None:
-    threads = os.listdir("/proc/self/task")
-    if len(threads) != 1:
-        names = _thread_names(threads)
-        raise RuntimeError(f"refused to fork with {len(threads)} threads: {names}")
-
-
-def _thread_names(threads: list[str]) -> str:
-    names = []
-    for thread in threads:
-        with contextlib.suppress(OSError):
-            names.append(Path(f"/proc/self/task/{thread}/comm").read_text().strip())
-    return ", ".join(names)
-
-
-def _become_worker(listener: socket.socket, assignment: int) -> None:
-    """Turn the forked child into a worker. Never returns: ``os._exit`` runs no parent's cleanup."""
-    code = int(Exit.BUG)
-    try:
-        os.setsid()
-        # SIGPIPE stays ignored: a peer that hangs up must be an error, not a death.
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        keep = {0, 1, 2, listener.fileno(), assignment}
-        for entry in os.listdir("/proc/self/fd"):
-            if int(entry) not in keep:
-                with contextlib.suppress(OSError):
-                    os.close(int(entry))
-        size = os.fstat(assignment).st_size
-        body = os.pread(assignment, size, 0)
-        os.close(assignment)
-        code = runner.main(_assignments.decode(body), listener.fileno())
-    except BaseException:
-        with contextlib.suppress(BaseException):  # stderr may be broken, or gone
-            traceback.print_exc()
-    finally:
-        try:
-            with contextlib.suppress(BaseException):
-                sys.stderr.flush()
-        finally:
-            os._exit(code)
 
 
 def main() -> None:

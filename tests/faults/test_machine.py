@@ -253,18 +253,18 @@ def test_f30_a_terminal_ends_the_fleet_orderly_or_at_once_and_leaves_no_orphan(
 def test_f32_a_fork_helper_with_a_stray_thread_refuses_to_fork_and_names_it():
     program = """
 import sys, threading, time
-from supervisor.zygote import _refuse_threads
+from supervisor.zygote_child import refuse_threads
 from worker.linux import set_process_name
 def stray():
     set_process_name("stray")
     ready.set()
     time.sleep(60)
-_refuse_threads()
+refuse_threads()
 ready = threading.Event()
 threading.Thread(target=stray, daemon=True).start()
 ready.wait()
 try:
-    _refuse_threads()
+    refuse_threads()
 except RuntimeError as error:
     print(error)
 """
