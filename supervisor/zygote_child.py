@@ -23,7 +23,7 @@ _assignments = msgspec.msgpack.Decoder(Assignment)
 
 
 def refuse_threads() -> None:
-    """Raise ``RuntimeError`` if this process has a second thread, which would not survive a fork."""
+    """Raise ``RuntimeError`` if this process has a second thread, which no fork takes along."""
     threads = os.listdir("/proc/self/task")
     if len(threads) != 1:
         names = _thread_names(threads)
