@@ -10,7 +10,6 @@ import random
 import socket
 import ssl
 import time
-import uuid
 from collections.abc import Callable, Iterator
 
 from shm.layout import Counter, Word
@@ -35,8 +34,8 @@ from worker.dialing import Dialing
 from worker.endings import Ending
 from worker.exits import Exit
 from worker.login import LoginFunction
-from worker.manual_pings import ManualPings
 from worker.output import Cells, Output
+from worker.pings import Pings
 from worker.self_check import SelfCheck
 from worker.session import Session, State
 from worker.silence import Heard
@@ -45,7 +44,6 @@ from worker.wire import Route, Wire, make_wire, tls_context
 
 LAST_FRAME_NS, LAST_MESSAGE_NS = int(Word.LAST_FRAME_NS), int(Word.LAST_MESSAGE_NS)
 MESSAGES, BYTES = int(Counter.MESSAGES), int(Counter.BYTES)
-TELL_S = 0.001  # a ping is told so late; many a pong is here by then
 Deliver = Callable[[bytes, bool, int, int], None]  # as ``Output.message``
 
 
@@ -64,6 +62,8 @@ class Connection:
         numbers: Gives sessions their numbers, if there are other sessions beside these.
 
     Attributes:
+        session: The machine; of the session at hand, or of the next.
+        wire: The socket at hand, ``None`` without one.
         answer_ns: When a welcome or an answer to a subscription came last, CLOCK_MONOTONIC.
 
     """
@@ -97,9 +97,7 @@ class Connection:
         self.answer_ns = 0
         self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
         self._shown: tuple[int, int] | None = None  # of these, while another session counts, too
-        self._pong_payload = b""
-        self._untold_ping: tuple[bytes, int] | None = None
-        self._manual = ManualPings()
+        self._pings = Pings(spec.heartbeat, self._dialect, output, counters, self._feed)
         self._self_check = SelfCheck(lambda: self.wire, self._feed)
 
     def start(self) -> None:
@@ -197,10 +195,10 @@ class Connection:
     def _perform_heartbeat(self, action: heartbeat.Action, now_ns: int) -> None:
         match action:
             case heartbeat.SendPing(seq):
-                self._ping(seq)
+                assert self.wire is not None
+                self._pings.send(self.wire, self.session.number, seq)
             case heartbeat.TakePong(_seq, rtt_ns):
-                self._tell_ping()
-                self._output.pong(rtt_ns, now_ns, self._pong_payload)
+                self._pings.tell_answered(rtt_ns, now_ns)
             case heartbeat.CountLatePong(rtt_ns):
                 self._announce(events.late_pong(rtt_ns))
             case heartbeat.CountMissed():
@@ -211,7 +209,7 @@ class Connection:
                 self._self_check.look(since_ns)
 
     def _announce(self, announcement: Announcement) -> None:
-        self._tell_ping()
+        self._pings.tell()
         for counter in events.counters_of(announcement):
             self._counters[counter] += 1
         self._output.announce(announcement)
@@ -271,52 +269,9 @@ class Connection:
         """There is nothing to dial with."""
         self.on_closed(Ending(cause, error=error), permanent)
 
-    def _ping(self, seq: int) -> None:
-        wire, beat = self.wire, self._spec.heartbeat
-        assert wire is not None
-        assert beat is not None
-        body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
-        if not beat.application and not body:
-            body = f"{self.session.number}-{seq}".encode()
-        # Whatever is done between the stamp and the next look at the socket is in a short round
-        # trip, and after a sleep all that is done takes ten times as long as it does warm. So the
-        # machine takes note before, and only the stamp after; and the ping is told later, or with
-        # its pong.
-        self._tell_ping()  # the one before
-        self._feed(heartbeat.Sending(seq, body))
-        sent = wire.send_text(body) if beat.application else wire.send_ping(body)
-        if not sent:
-            self._feed(heartbeat.SendFailed())
-            return
-        self._feed(heartbeat.Sent(seq), wire.written_ns)
-        self._counters[Counter.PINGS] += 1
-        self._untold_ping = body, wire.written_ns
-        self._loop.call_later(TELL_S, self._tell_ping)
-
-    def _tell_ping(self) -> None:
-        if self._untold_ping is not None:
-            (body, sent_ns), self._untold_ping = self._untold_ping, None
-            self._output.ping(body, sent_ns)
-
     def ping_once(self, body: bytes | None) -> asyncio.Future[int] | None:
-        """
-        Send one PING frame outside the timetable.
-
-        Args:
-            body: Its body; by default one of its own.
-
-        Returns:
-            The round trip to be, in ns, or ``None`` if there is no socket to send it on. A session
-            that ends meanwhile makes it a ``ConnectionResetError``.
-
-        Raises:
-            ValueError: If a ping of that body waits for its answer already.
-
-        """
-        chosen = self._manual.body(body)
-        if self.wire is None or not self.wire.send_ping(chosen):
-            return None
-        return self._manual.sent(chosen, self.wire.written_ns)
+        """Send a PING frame outside the timetable (``Pings.send_once``), if there is a socket."""
+        return None if self.wire is None else self._pings.send_once(self.wire, body)
 
     # What the wire tells ---------------------------------------------------------------------
 
@@ -386,8 +341,7 @@ class Connection:
             sign = None
         match sign:
             case Pong(echo):
-                self._pong_payload = payload
-                self._feed(heartbeat.PongMessage(echo), self._read_ns())
+                self._pings.hear_message(payload, echo, self._read_ns())
             case Ping(reply):
                 if self.wire is not None and self.wire.send_text(reply.encode()):
                     self._counters[Counter.SERVER_PINGS] += 1
@@ -416,12 +370,7 @@ class Connection:
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
         self._frame_ns = now_ns
-        now_ns = self._read_ns()
-        if (sent_ns := self._manual.take(body, now_ns)) is not None:
-            self._feed(heartbeat.PongElsewhere(sent_ns), now_ns)
-            return
-        self._pong_payload = body
-        self._feed(heartbeat.PongFrame(body), now_ns)
+        self._pings.hear_frame(body, self._read_ns())
 
     def _read_ns(self) -> int:
         """Return when a pong came: without what we took to find it among what was read."""
@@ -438,7 +387,7 @@ class Connection:
         """The socket is gone, or never came to be."""
         self.wire = None
         self._self_check.stop()
-        self._manual.lost()
+        self._pings.lost()
         self._dialing.ended()
         self._feed(
             facts.Lost(

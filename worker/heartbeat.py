@@ -1,7 +1,7 @@
 """Heartbeat: decides when to ping the exchange and when to call a session dead.
 
 Pure. One ``Heartbeat`` lives as long as one session. It knows nothing of how a pong looks
-(``worker/dialect.py``), sends nothing and closes nothing: the shell is ``worker/connection.py``.
+(``worker/dialect.py``), sends nothing and closes nothing: its shell is ``worker/pings.py``.
 """
 
 import enum

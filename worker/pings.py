@@ -1,0 +1,125 @@
+"""Pings: how our pings leave, who is told of them, and which of them an answer is for.
+
+The I/O shell of ``Heartbeat``, over all sessions of a connection; ``worker/connection.py`` hands it
+what the machine requests and what the wire hears.
+"""
+
+import asyncio
+import time
+import uuid
+from typing import Protocol
+
+from shm.layout import Counter
+from worker import heartbeat
+from worker.dialect import Dialect
+from worker.manual_pings import ManualPings
+from worker.output import Cells, Output
+from worker.spec import HeartbeatSpec
+from worker.wire import Wire
+
+TELL_S = 0.001  # a ping is told so late; many a pong is here by then
+
+
+class Feed(Protocol):
+    """Hands a fact to the session machine."""
+
+    def __call__(self, event: heartbeat.Event, now_ns: int | None = None, /) -> None:
+        """``now_ns``: when it happened, CLOCK_MONOTONIC; by default now."""
+
+
+class Pings:
+    """
+    Those of one connection, by the timetable and by hand.
+
+    Args:
+        spec: Their kind, ``None`` if the timetable has none.
+        dialect: What they say.
+        output: Who hears of them.
+        counters: By ``shm.layout.Counter``.
+        feed: Called with what became of them.
+
+    """
+
+    def __init__(
+        self,
+        spec: HeartbeatSpec | None,
+        dialect: Dialect,
+        output: Output,
+        counters: Cells,
+        feed: Feed,
+    ) -> None:
+        self._spec, self._dialect, self._output = spec, dialect, output
+        self._counters, self._feed = counters, feed
+        self._loop = asyncio.get_running_loop()
+        self._untold: tuple[bytes, int] | None = None  # body of the latest, and when it was sent
+        self._pong_payload = b""  # of the latest that came
+        self._manual = ManualPings()
+
+    def send(self, wire: Wire, session: int, seq: int) -> None:
+        """Send ping ``seq`` of session number ``session``, as ``heartbeat.SendPing`` asks."""
+        assert self._spec is not None
+        application = self._spec.application
+        body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
+        if not application and not body:
+            body = f"{session}-{seq}".encode()
+        # Whatever is done between the stamp and the next look at the socket is in a short round
+        # trip, and after a sleep all that is done takes ten times as long as it does warm. So the
+        # machine takes note before, and only the stamp after; and the ping is told later, or with
+        # its pong.
+        self.tell()  # the one before
+        self._feed(heartbeat.Sending(seq, body))
+        sent = wire.send_text(body) if application else wire.send_ping(body)
+        if not sent:
+            self._feed(heartbeat.SendFailed())
+            return
+        self._feed(heartbeat.Sent(seq), wire.written_ns)
+        self._counters[Counter.PINGS] += 1
+        self._untold = body, wire.written_ns
+        self._loop.call_later(TELL_S, self.tell)
+
+    def tell(self) -> None:
+        """Tell the latest ping, unless it has been: before whatever comes after it."""
+        if self._untold is not None:
+            (body, sent_ns), self._untold = self._untold, None
+            self._output.ping(body, sent_ns)
+
+    def tell_answered(self, rtt_ns: int | None, now_ns: int) -> None:
+        """Tell that the latest pong was in time, as ``heartbeat.TakePong`` says."""
+        self.tell()
+        self._output.pong(rtt_ns, now_ns, self._pong_payload)
+
+    def hear_frame(self, body: bytes, read_ns: int) -> None:
+        """Take a PONG frame that was read at ``read_ns``, CLOCK_MONOTONIC."""
+        if (sent_ns := self._manual.take(body, read_ns)) is not None:
+            self._feed(heartbeat.PongElsewhere(sent_ns), read_ns)
+            return
+        self._pong_payload = body
+        self._feed(heartbeat.PongFrame(body), read_ns)
+
+    def hear_message(self, payload: bytes, echo: str | None, read_ns: int) -> None:
+        """Take a message that is a pong; ``echo`` is that of ``heartbeat.PongMessage``."""
+        self._pong_payload = payload
+        self._feed(heartbeat.PongMessage(echo), read_ns)
+
+    def send_once(self, wire: Wire, body: bytes | None) -> asyncio.Future[int] | None:
+        """
+        Send one PING frame outside the timetable.
+
+        Args:
+            wire: Where.
+            body: Its body; by default one of its own.
+
+        Returns:
+            The round trip to be, in ns, or ``None`` if the socket did not take it. A session that
+            ends meanwhile makes it a ``ConnectionResetError``.
+
+        Raises:
+            ValueError: If a ping of that body waits for its answer already.
+
+        """
+        chosen = self._manual.body(body)
+        return self._manual.sent(chosen, wire.written_ns) if wire.send_ping(chosen) else None
+
+    def lost(self) -> None:
+        """The socket is gone: nobody need wait for an answer any more."""
+        self._manual.lost()
