@@ -279,7 +279,7 @@ class Premises:
                 ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM)
 
     def _clear_shm(self) -> None:
-        for name in self._names:
+        for name in self._noted:  # among them those whose workers lived when we came, and had to go
             _remove_spec(spec_file(self.shm_dir, name))
             _remove_tuning(tuning_file(self.shm_dir, name))
         for suffix in (STATS_SUFFIX, JOURNAL_SUFFIX):

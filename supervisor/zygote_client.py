@@ -142,7 +142,6 @@ class ZygoteClient:
             # After pidfd_open, so that the number cannot have changed hands in between.
             if (self.pid, start_ticks(self.pid)) not in former:
                 raise ProcessLookupError
-            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)  # a stopped one must answer
         except OSError:
             link.close()
             self._forget()
@@ -218,6 +217,8 @@ class ZygoteClient:
         except OSError as error:
             raise ZygoteError(f"cannot ask the fork helper: {error.strerror}") from error
         self._flush()
+        with contextlib.suppress(OSError):  # a stopped one must answer
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill a zygote that does not answer; ``on_lost`` follows as at any other end of it."""

@@ -75,6 +75,24 @@ def test_the_next_run_is_that_of_a_file_that_has_changed(tmp_path, exchange):
         wait_for(lambda: "cause=subscription_changed" in fleet.said(), "told live")
 
 
+def test_nothing_is_left_of_connections_that_left_the_file_between_two_runs(tmp_path, exchange):
+    """Their workers live when the next run comes, and so does what a reload had left for them."""
+    with running_fleet(tmp_path, binance(exchange, "stays", "gone")) as fleet:
+        before = fleet.wait_up()
+        with fleet.file.open("a") as file:
+            file.write("stop_timeout = 4\n")  # of the last one
+        assert "gone: stop_timeout (live)" in fleet.command("reload").stdout
+        assert (fleet.shm_dir / "gone.spec").exists()
+        slay(fleet)
+        head = fleet.file.read_text().split("[[connection]]")[0]
+        fleet.file.write_text(head + binance(exchange, "stays"))
+        fleet.start()
+        wait_for(lambda: not start_ticks(before["gone"]["pid"]), "nobody keeps it")
+        assert fleet.stop() == 0
+        assert fleet.shm_files() == []
+        assert not fleet.runtime_dir.exists()
+
+
 def test_another_users_table_is_refused(tmp_path, exchange):
     if os.geteuid():
         pytest.skip("only root can give a file away")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from exchange import running_exchange
+from faulty import faulty_fleet, feeds
 from fleet import Fleet, binance, running_fleet, wait_for
 
 from shm import layout
@@ -117,7 +118,7 @@ def test_a_stopped_fork_helper_does_not_hold_up_the_end(tmp_path, exchange):
         os.kill(rows["a"]["pid"], signal.SIGKILL)
         rows = wait_for(
             lambda: (r := fleet.rows())["a"]["state"] == "up" and r["a"]["pid"] != rows["a"]["pid"],
-            "a forked by another helper",
+            "a is forked all the same",
         )
         os.kill(zygote_of(fleet), signal.SIGSTOP)
         os.kill(fleet.rows()["b"]["pid"], signal.SIGKILL)
@@ -127,15 +128,33 @@ def test_a_stopped_fork_helper_does_not_hold_up_the_end(tmp_path, exchange):
         assert_nothing_left(fleet)
 
 
+def test_a_stopped_fork_helper_goes_on_when_it_is_needed(tmp_path, exchange):
+    """It is not waited for until it is given up and another one started."""
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        former = fleet.wait_up()["a"]["pid"]
+        helper = zygote_of(fleet)
+        os.kill(helper, signal.SIGSTOP)
+        os.kill(former, signal.SIGKILL)
+        wait_for(lambda: fleet.rows()["a"]["pid"] not in (former, None), "replaced")
+        fleet.wait_up()
+        assert zygote_of(fleet) == helper
+        os.kill(helper, signal.SIGSTOP)
+        fleet.file.write_text(fleet.file.read_text() + binance(exchange, "b"))
+        fleet.command("reload", "--wait", "40")
+        assert fleet.rows()["b"]["state"] == "up"
+        assert zygote_of(fleet) == helper
+
+
 def test_a_second_ctrl_c_ends_at_once_whatever_is_stopped(tmp_path, exchange):
     patient = 'stop_timeout = "60s"\n'
-    with running_fleet(tmp_path, binance(exchange, "a", "b", "c", extra=patient)) as fleet:
+    with faulty_fleet(tmp_path, feeds(exchange, "a", "b", "c", extra=patient)) as fleet:
         rows = fleet.wait_up()
-        os.kill(zygote_of(fleet), signal.SIGSTOP)
-        os.kill(rows["a"]["pid"], signal.SIGKILL)  # its replacement is never answered
-        time.sleep(0.3)
+        fleet.order("a", "sleep 600", once=True)  # deaf to SIGTERM
+        os.kill(rows["a"]["pid"], signal.SIGKILL)
+        wait_for(lambda: not (fleet.orders / "a.once").exists(), "its loop stands")
         fleet.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        wait_for(lambda: "stopping signal=SIGINT" in fleet.said(), "heard")
+        os.kill(zygote_of(fleet), signal.SIGSTOP)
         fleet.process.send_signal(signal.SIGINT)
         assert fleet.process.wait(20) == 130, "half a second, and a busy machine"
         assert_nothing_left(fleet)
