@@ -52,6 +52,7 @@ log = logging.getLogger("supervisor.arbiter")
 ZYGOTE_END_S = 2.0
 STILL_UP_S = 2.0
 ROUNDS_NS = 2_000_000_000  # what is also looked at when there is news of it, or is in no hurry
+REFRESH_NS = 3600 * 1_000_000_000
 END_S = 10.0  # beyond the longest stop_timeout: what is left then is killed
 KILL_S = 1.0  # for deaths by SIGKILL to be seen
 STOP = StopWanted(Cause.SHUTDOWN)
@@ -102,7 +103,7 @@ class Arbiter:
         self._signals_seen = 0
         self._news = asyncio.Event()  # for who waits for the end
         self._end_by = 0.0
-        self._rounds_due_ns = 0
+        self._rounds_due_ns = self._refresh_due_ns = 0
         self._origin = Origin(fleet=fleet.name, connection=None, incarnation=0, pid=os.getpid())
 
     @classmethod
@@ -274,6 +275,9 @@ class Arbiter:
             self._forks.mind(now_ns)
             self._control.drain()
             self._oom_kills.look()
+            if now_ns >= self._refresh_due_ns:
+                self._refresh_due_ns = now_ns + REFRESH_NS
+                self._premises.refresh()
             self._control.gate.look()
             if self._bus is not None:
                 self._bus.drain()

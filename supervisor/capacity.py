@@ -49,6 +49,8 @@ def refuse_if_too_large(fleet: Fleet) -> None:
     """
     Add up what the fleet needs in shared memory.
 
+    One that has all of it, its workers living, is never refused: that would leave them unwatched.
+
     Raises:
         DirectoryRefused: If FEEDWARDEN_SHM names no directory.
         TooLarge: If that is more than is free, or than our cgroup may hold (pages of shared
@@ -60,6 +62,8 @@ def refuse_if_too_large(fleet: Fleet) -> None:
         segment_bytes(connection) - _kept_bytes(directory, connection)
         for connection in fleet.connections
     ]
+    if not any(sizes):
+        return
     # A worker that is replaced has two stats segments for a moment.
     twice = max(stats_bytes(connection.publish.ring) for connection in fleet.connections)
     _refuse_unless_fitting(sizes, twice)

@@ -29,7 +29,7 @@ from supervisor.fleets import find
 WATCH_S = 1.0
 ANSWER_DELAY_MAX_S = 86_400.0
 # Of these a reader takes what it wants and goes: `supervisor tap | head`.
-STREAMS = ("status", "events", "tap")
+STREAMS = ("status", "explain", "events", "tap")
 
 app = typer.Typer(
     name="supervisor",

@@ -50,6 +50,10 @@ class Lock:
         size = os.fstat(self._descriptor).st_size
         os.pwrite(self._descriptor, data.ljust(size), 0)
 
+    def refresh(self) -> None:
+        """Keep it young: what is old in /tmp is removed there (tmpfiles.d(5))."""
+        os.utime(self._descriptor)
+
     def former_pairs(self, key: str) -> list[tuple[int, int]]:
         """Return the noted processes of a key, each pid and start ticks."""
         noted = self.former.get(key)

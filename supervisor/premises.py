@@ -170,6 +170,11 @@ class Premises:
         with contextlib.suppress(OSError):  # a full file system: the table has it, too
             self._shm_lock.note(epoch=epoch)
 
+    def refresh(self) -> None:
+        """Have what the next life needs not taken for forgotten. Call it now and then."""
+        with contextlib.suppress(OSError):
+            self._lock.refresh()
+
     @property
     def events_socket(self) -> Path:
         """The fleet's event endpoint."""

@@ -84,6 +84,28 @@ def test_f24_a_full_shared_memory_is_a_backoff_with_its_cause_until_there_is_roo
             assert fleet.stop() == 0
 
 
+def test_f24_a_shared_memory_that_is_nearly_full_keeps_no_supervisor_from_its_workers(
+    tmp_path, exchange
+):
+    """There is room for its table, and none for a second segment of anybody's."""
+    with (
+        small_tmpfs(tmp_path / "shm", "80m"),
+        faulty_fleet(tmp_path, feeds(exchange, "a", "b")) as fleet,
+    ):
+        before = fleet.wait_up()
+        with (fleet.shm_base / "ballast").open("wb", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(65536))
+            file.truncate(file.tell() - (1 << 18))
+        fleet.process.kill()
+        fleet.process.wait()
+        fleet.start()
+        assert {n: row["pid"] for n, row in fleet.wait_up().items()} == {
+            n: row["pid"] for n, row in before.items()
+        }
+
+
 def test_f24_no_process_to_be_had_is_a_backoff_with_its_cause(tmp_path, exchange):
     """RLIMIT_NPROC does not bind root, so the fork helper runs out of descriptors instead."""
     with faulty_fleet(tmp_path, feeds(exchange, "a", "b", extra=AT_ONCE)) as fleet:

@@ -43,6 +43,16 @@ def everything(folder):
     return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
 
 
+def test_what_the_next_life_needs_does_not_grow_old(make, tmp_path):
+    """A folder below /tmp is cleaned of files that nobody has touched for days."""
+    with make() as premises:
+        lock = premises.runtime_dir / LOCK
+        os.utime(lock, (1, 1))
+        premises.refresh()
+        assert lock.stat().st_mtime > 1
+        assert lock.stat().st_atime > 1
+
+
 def test_what_was_made_is_removed_and_what_was_there_stays(make, tmp_path):
     (tmp_path / "run").mkdir(mode=0o700)
     before = everything(tmp_path)

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from exchange import running_exchange
@@ -90,6 +92,23 @@ def test_a_hung_worker_is_explained_and_leaves_its_stacks(tmp_path, exchange):
         assert found["stacks"]["of"].endswith(f"incarnation 1 pid {pid}")
         assert "Aborted" in found["stacks"]["text"]
         assert "runner.py" in fleet.command("explain", "a").stdout
+
+
+def test_a_reader_that_goes_is_no_failure(tmp_path, exchange):
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        fleet.wait_up()
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "supervisor", "explain", "a"],
+            check=False,
+            env=fleet.environment,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_it_answers_without_a_supervisor(tmp_path, exchange):
