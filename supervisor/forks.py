@@ -83,7 +83,11 @@ class Forks:
         found = await client.attach(self._premises.former_helpers)
         if found == program():
             self.zygote = client
-            self._listened = {kept.name for kept in client.kept if not kept.pid}
+            self._listened = {
+                kept.name
+                for kept in client.kept
+                if not kept.pid and self._premises.data_socket(kept.name).exists()
+            }
             return
         if found is not None:
             log.info("the fork helper is of another build; it reaps pid=%d", client.pid)

@@ -15,6 +15,8 @@ from types import FrameType
 log = logging.getLogger("supervisor.stop_signals")
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Other daemons reopen their logs by them. Handled, not ignored: what we exec is born with defaults.
+MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopSignals:
@@ -32,6 +34,8 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         for number in STOPPING:
             signal.signal(number, self._note)
+        for number in MEANINGLESS:
+            signal.signal(number, lambda _number, _frame: None)
         return self
 
     def __exit__(self, *_exception: object) -> None:

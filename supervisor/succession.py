@@ -85,7 +85,10 @@ class Succession:
         if not life.wanted and life.stop_cause != Cause.OPERATOR:
             keeper.handle(StartWanted())
         moved = self._estate.runtime_dir not in (None, self._premises.runtime_dir)
-        keeper.conform(moved=moved)
+        unreachable = not self._premises.data_socket(keeper.spec.name).exists()
+        if living is not None and (moved or unreachable):
+            log.warning("replaced, for its endpoint is elsewhere: connection=%s", keeper.spec.name)
+        keeper.conform(moved=moved or unreachable)
 
     def _bury(self, keeper: Keeper, slot: Slot) -> None:
         """Tell the life what became of a process that is gone."""

@@ -186,8 +186,11 @@ class Zygote:
 
     def _listen(self, request: Listen) -> None:
         try:
-            if request.name not in self._listeners:
+            former = self._listeners.get(request.name)
+            if former is None or not os.path.lexists(request.path):  # somebody removed it
                 self._listeners[request.name] = listen(Path(request.path))
+                if former is not None:
+                    former.close()
         except (FleetError, OSError) as error:
             refused = isinstance(error, FleetError)
             self._report(Listening(request.name, str(error), refused=refused))

@@ -4,6 +4,7 @@ Killed supervisors and tables that cannot be believed are faults: tests/faults/t
 """
 
 import os
+import shutil
 import signal
 import time
 
@@ -14,6 +15,7 @@ from listening import listening
 from succession import another_build, ids_of_sessions, processes, slay, zygotes
 
 from shm.process import start_ticks
+from supervisor.subscriber import Message, Subscriber
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -91,6 +93,28 @@ def test_nothing_is_left_of_connections_that_left_the_file_between_two_runs(tmp_
         assert fleet.stop() == 0
         assert fleet.shm_files() == []
         assert not fleet.runtime_dir.exists()
+
+
+@pytest.mark.parametrize("lost", ["all of it", "an endpoint"])
+def test_a_worker_whose_endpoint_is_gone_is_replaced_by_one_that_can_be_reached(
+    tmp_path, exchange, monkeypatch, lost
+):
+    monkeypatch.setenv("FEEDWARDEN_SHM", str(tmp_path / "shm"))
+    with running_fleet(tmp_path, binance(exchange, "a", "b", extra=QUICK)) as fleet:
+        before = fleet.wait_up()
+        if lost == "all of it":
+            shutil.rmtree(fleet.runtime_dir)
+        else:
+            (fleet.runtime_dir / "data" / "a.sock").unlink()
+        slay(fleet)
+        fleet.start()
+        wait_for(lambda: fleet.rows()["a"]["incarnation"] > before["a"]["incarnation"], "replaced")
+        after = fleet.wait_up()
+        assert (fleet.runtime_dir / "data" / "a.sock").is_socket()
+        with Subscriber(fleet.name, "a") as subscriber:
+            assert any(isinstance(item, Message) for item in subscriber)
+        assert after["a"]["incarnation"] == before["a"]["incarnation"] + 1
+        assert after["b"]["incarnation"] == 1 + (lost == "all of it")
 
 
 def test_another_users_table_is_refused(tmp_path, exchange):

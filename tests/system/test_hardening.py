@@ -100,6 +100,16 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(tmp_path, number):
             assert_nothing_left(fleet)
 
 
+def test_a_signal_that_means_something_to_other_daemons_only_ends_nothing(tmp_path, exchange):
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        before = fleet.wait_up()["a"]["pid"]
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            fleet.process.send_signal(number)
+        fleet.command("restart", "a", "--wait", "40")
+        assert fleet.rows()["a"]["pid"] != before
+        assert fleet.stop() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_is_repeated_until_the_end_changes_nothing(tmp_path, number):
     with running_fleet(tmp_path, IDLE.format(name="a") + IDLE.format(name="b")) as fleet:
