@@ -1,9 +1,12 @@
 """Household: what the keepers of a fleet share, and how they tell an event in one line."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from supervisor.calm import CalmWorkers
 from supervisor.oom import OomKills
@@ -48,9 +51,16 @@ class Household:
     oom_kills: OomKills = field(default_factory=OomKills)
     keep: bool = False
 
-    def assignment(self, spec: ConnectionSpec, incarnation: int) -> Assignment:
-        """Return what the process of an incarnation is told."""
-        return Assignment(
+    def fork(self, spec: ConnectionSpec, incarnation: int) -> None:
+        """
+        Ask for the process of an incarnation.
+
+        Raises:
+            OSError: If what it is told has no room.
+            FleetError: If there is nobody to be asked.
+
+        """
+        assignment = Assignment(
             fleet=self.fleet,
             incarnation=incarnation,
             runtime_dir=str(self.runtime_dir),
@@ -60,6 +70,12 @@ class Household:
             spec=spec,
             keep=self.keep,
         )
+        memory = os.memfd_create(f"assignment-{spec.name}", os.MFD_CLOEXEC)
+        try:
+            os.write(memory, msgspec.msgpack.encode(assignment))
+            self.spawn(spec.name, incarnation, memory)
+        finally:
+            os.close(memory)
 
 
 def describe(announcement: Announcement, name: str = "", pid: int = 0) -> str:

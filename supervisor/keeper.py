@@ -6,7 +6,6 @@ into facts, and requests into forks, signals and events. Deadlines of the life a
 
 import asyncio
 import logging
-import os
 import random
 import time
 from collections.abc import Sequence
@@ -42,11 +41,13 @@ from supervisor.restart_facts import (
     Up,
 )
 from supervisor.restart_state import State
-from supervisor.slot import ExitRecord, Former, Slot, digest, restore
+from supervisor.slot import ExitRecord, Former, Slot, restore
+from supervisor.spec_handover import SpecHandover
 from supervisor.worker_memory import Heard, WorkerMemory, told_by
 from supervisor.worker_process import WorkerProcess
 from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin
-from worker.endpoints import spec_file, stack_file
+from worker.endpoints import stack_file
+from worker.respec import Change
 from worker.spec import ConnectionSpec
 
 log = logging.getLogger("supervisor.keeper")
@@ -84,11 +85,10 @@ class Keeper:
         self._memory = WorkerMemory(household.shm_dir, spec.name)
         self._asked_ns: int | None = None
         self._memory_watch = MemoryWatch()
-        self._told_late = False  # of a changed specification
+        self.handover = SpecHandover(household.shm_dir, spec, self._tell_spec)
         self._slot: Slot | None = None
         self._exit: ExitRecord | None = None
         self._adopted_ns = 0  # when this process was taken over
-        self._configured = digest(spec)  # of what this process was given
         self._oom_counter: Path | None = None  # of the cgroup that this process began in
         self._heard = -1
         self.incarnation = self._memory.epoch  # of an earlier life: we go on counting
@@ -149,16 +149,10 @@ class Keeper:
         self.liveness = Liveness(self.spec.hang)
         self._memory_watch = MemoryWatch()
         self._process.begin()
-        self._adopted_ns, self._configured = 0, digest(self.spec)
-        assignment = self._household.assignment(self.spec, self.incarnation)
-        self._asked_ns = time.monotonic_ns()
+        self.handover.begin(self.spec)
+        self._adopted_ns, self._asked_ns = 0, time.monotonic_ns()
         try:
-            memory = os.memfd_create(f"assignment-{self.spec.name}", os.MFD_CLOEXEC)
-            try:
-                os.write(memory, msgspec.msgpack.encode(assignment))
-                self._household.spawn(self.spec.name, self.incarnation, memory)
-            finally:
-                os.close(memory)
+            self._household.fork(self.spec, self.incarnation)
         except (OSError, FleetError) as error:
             # Later, for the life is in the middle of a step.
             self._loop.call_soon(self.spawn_failed, str(error))
@@ -175,24 +169,6 @@ class Keeper:
             pid=self.pid,
         )
 
-    def prepare(self, spec: ConnectionSpec) -> None:
-        """
-        Write down another specification where the worker will find it.
-
-        Raises:
-            OSError: If there is no room for it.
-
-        """
-        self._fresh_file().write_bytes(msgspec.msgpack.encode(spec))
-
-    def unprepare(self) -> None:
-        """Undo ``prepare``."""
-        self._fresh_file().unlink(missing_ok=True)
-
-    def _fresh_file(self) -> Path:
-        path = spec_file(self._household.shm_dir, self.spec.name)
-        return path.with_name(f".{path.name}.tmp")
-
     def tell_change(self, doing: str, keys: Sequence[str]) -> None:
         """Announce what becomes of the connection and why."""
         detail = {"action": doing, "keys": list(keys)}
@@ -204,22 +180,19 @@ class Keeper:
 
         Args:
             spec: The specification.
-            to_worker: Whether the living worker takes it over; it is prepared then.
+            to_worker: Whether the living worker takes it over; ``handover`` has prepared it then.
 
         """
         if spec.hang != self.spec.hang:
             self.liveness = Liveness(spec.hang)
         self.spec = self.life.spec = spec
-        if self._fresh_file().exists():
-            self._fresh_file().rename(spec_file(self._household.shm_dir, spec.name))
+        self.handover.commit()
         self.handle(Tick())
-        if not to_worker:
-            return
-        self._configured = digest(spec)
-        if self.life.state is State.RUNNING:
-            self._process.send("SIGUSR1")
-        else:  # one that is being forked has the old one, and a signal before it listens is death
-            self._told_late = True
+        if to_worker:
+            self.handover.give(spec, listens=self.life.state is State.RUNNING)
+
+    def _tell_spec(self) -> None:
+        self._process.send("SIGUSR1")
 
     def rotate(self) -> bool:
         """Have the worker replace its session by a fresh one; return whether there is a worker."""
@@ -234,7 +207,7 @@ class Keeper:
         """Go on where an earlier supervisor's keeper stood; to be called before any fact."""
         slot = former.slot
         restore(self.life, slot)
-        self._exit, self._configured = slot.last_exit, slot.configured
+        self._exit, self.handover.given = slot.last_exit, slot.configured
         self.incarnation = max(self.incarnation, slot.incarnation)
         self._memory.resume(former.heard)
 
@@ -263,15 +236,15 @@ class Keeper:
 
     def conform(self, *, moved: bool) -> None:
         """Have a worker do what is configured now, if it was given something else or elsewhere."""
-        given, wanted = self._configured, digest(self.spec)
-        if self.life.state is State.FAILED and given != wanted:
+        cost = self.handover.cost(self.spec)
+        if self.life.state is State.FAILED and cost is not Change.NONE:
             self.handle(StartWanted())
         if not self.pid or not self.life.wanted:
             return
-        if moved or (given[:8] != wanted[:8] and any(given)):
+        if moved or cost is Change.RESTART:
             self.handle(RestartWanted())
-        elif given != wanted and any(given):  # the worker itself knows what that takes
-            self.prepare(self.spec)
+        elif cost is not Change.NONE:
+            self.handover.prepare(self.spec)
             self.respecify(self.spec, to_worker=True)
 
     # Birth and death -------------------------------------------------------------------------
@@ -336,9 +309,7 @@ class Keeper:
             match kind:
                 case EventKind.READY:
                     self.handle(Ready())
-                    if self._told_late:
-                        self._told_late = False
-                        self._process.send("SIGUSR1")
+                    self.handover.listens()
                 case EventKind.UP:
                     self.handle(Up(), record.monotonic_ns)
                 case EventKind.DOWN:
@@ -417,7 +388,7 @@ class Keeper:
             restarts=life.restarts,
             next_attempt_ns=life.deadline_ns or 0 if life.state is State.BACKOFF else 0,
             last_exit=self._exit,
-            configured=self._configured,
+            configured=self.handover.given,
             life=life.remembered(),
         )
         if slot != self._slot:

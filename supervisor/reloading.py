@@ -131,11 +131,11 @@ class Reloading:
         ]
         try:
             for spec in prepared:
-                kept[spec.name].prepare(spec)
+                kept[spec.name].handover.prepare(spec)
             self._roster.admit(new)
         except BaseException:
             for spec in prepared:
-                kept[spec.name].unprepare()
+                kept[spec.name].handover.unprepare()
             self._roster.unbind(spec for spec in new if spec.name not in returning)
             raise
         self._announce(

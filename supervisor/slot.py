@@ -4,10 +4,8 @@ Beside what ``status`` shows it holds what a successor of the supervisor must kn
 exactly it was, and how its life stood (``restart_facts.Remembered``).
 """
 
-import hashlib
 import struct
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -15,8 +13,6 @@ from supervisor.restart import WorkerLife
 from supervisor.restart_facts import Remembered
 from supervisor.restart_state import State
 from worker.announcement import Announcement, EventKind
-from worker.respec import Change, changed_keys
-from worker.spec import ConnectionSpec
 
 # Texts are padded with NUL. The life is MessagePack of varying length: a program that knows other
 # fields of it begins that life anew, and nothing else.
@@ -42,7 +38,8 @@ class Slot:
     One connection as the supervisor sees it.
 
     ``pid`` and ``start_ticks`` are 0 without a process, ``next_attempt_ns`` (CLOCK_MONOTONIC) 0
-    without a plan. ``configured`` is the digest of the specification that the process was given.
+    without a plan. ``configured`` is the digest of the specification that the process was given
+    (``supervisor/spec_digest.py``).
     """
 
     name: str
@@ -144,46 +141,6 @@ def restore(life: WorkerLife, slot: Slot) -> None:
     life.wanted, life.crash_loop, life.restarts = slot.wanted, slot.crash_loop, slot.restarts
     life.last_exit = slot.last_exit.announcement if slot.last_exit is not None else None
     life.recall(slot.state, slot.life)
-
-
-def digest(spec: ConnectionSpec) -> bytes:
-    """
-    Return 16 bytes that tell specifications apart; the first 8 only by what needs a new process.
-
-    What stands at its default does not count, so that a build with a key more does not take every
-    worker of the one before it for changed.
-    """
-    given = changed_keys(ConnectionSpec(name="", url=""), spec)
-    parts: tuple[list[object], list[object]] = ([], [])
-    for path, cost in given.items():
-        parts[cost is not Change.RESTART].append((path, _differing(_value(spec, path))))
-    return b"".join(hashlib.sha256(repr(part).encode()).digest()[:8] for part in parts)
-
-
-def _value(spec: ConnectionSpec, path: str) -> object:
-    value: object = spec
-    for name in path.split("."):
-        value = getattr(value, name)
-    return value
-
-
-def _differing(value: object) -> object:
-    """Return a record as what differs from its defaults, by name."""
-    if isinstance(value, tuple):
-        return [_differing(part) for part in value]
-    if not is_dataclass(value):
-        return value
-    return [
-        (field.name, _differing(found))
-        for field in fields(value)
-        if (found := getattr(value, field.name)) != _default(field)
-    ]
-
-
-def _default(field: "Field[Any]") -> object:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return field.default
 
 
 _lives = msgspec.msgpack.Decoder(Remembered)
