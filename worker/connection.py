@@ -18,18 +18,7 @@ from worker import session_events as events
 from worker import session_facts as facts
 from worker.alarm import Alarm
 from worker.announcement import Announcement, Cause
-from worker.dialect import (
-    Ack,
-    Beat,
-    Dialect,
-    DialectError,
-    MatchFunction,
-    Notice,
-    Ping,
-    Pong,
-    Ready,
-    Watch,
-)
+from worker.dialect import Dialect, MatchFunction
 from worker.dialing import Dialing
 from worker.endings import Ending
 from worker.exits import Exit
@@ -38,6 +27,7 @@ from worker.output import Cells, Output
 from worker.pings import Pings
 from worker.self_check import SelfCheck
 from worker.session import Session, State
+from worker.signs import Signs
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
 from worker.wire import Route, Wire, make_wire, tls_context
@@ -64,7 +54,6 @@ class Connection:
     Attributes:
         session: The machine; of the session at hand, or of the next.
         wire: The socket at hand, ``None`` without one.
-        answer_ns: When a welcome or an answer to a subscription came last, CLOCK_MONOTONIC.
 
     """
 
@@ -83,7 +72,6 @@ class Connection:
         self._spec, self._output = spec, output
         self._words, self._counters = words, counters
         self._loop = asyncio.get_running_loop()
-        self._dialect = Dialect(spec, pong_matcher)
         self._dialing = Dialing(spec, login, self)
         self._logins: tuple[bytes, ...] = ()
         self._tls = tls
@@ -92,12 +80,13 @@ class Connection:
         self.wire: Wire | None = None
         self._alarm = Alarm(self._expire)
         self._deliver: Deliver = output.message
-        self._looks = self._dialect.always_looks
-        self._frame_ns = self._data_ns = self._beat_ns = 0  # when the latest came
-        self.answer_ns = 0
+        self._frame_ns = self._data_ns = 0  # when the latest came
         self._messages, self._bytes = counters[MESSAGES], counters[BYTES]
         self._shown: tuple[int, int] | None = None  # of these, while another session counts, too
-        self._pings = Pings(spec.heartbeat, self._dialect, output, counters, self._feed)
+        dialect = Dialect(spec, pong_matcher)
+        self._pings = pings = Pings(spec.heartbeat, dialect, output, counters, self._feed)
+        self._signs = Signs(dialect, self.session, pings, output, counters, self._feed)
+        self._looks = self._signs.matter()
         self._self_check = SelfCheck(lambda: self.wire, self._feed)
 
     def start(self) -> None:
@@ -141,6 +130,11 @@ class Connection:
         """When data came last, CLOCK_MONOTONIC; 0 for never."""
         return self._data_ns
 
+    @property
+    def answer_ns(self) -> int:
+        """When a welcome or an answer to a subscription came last, likewise."""
+        return self._signs.answer_ns
+
     def go_beside(self, deliver: Deliver) -> None:
         """Hand messages to ``deliver``, and count beside another line of the same counters."""
         self._deliver = deliver
@@ -163,13 +157,7 @@ class Connection:
         self._output.state(session, now_ns)
         for action in actions:
             self._perform(action, now_ns)
-        self._looks = (
-            self._dialect.always_looks
-            or session.state is State.STALE
-            or session.awaiting_ready
-            or session.awaiting_acks
-            or (self._dialect.has_pong and session.awaiting_pong)
-        )
+        self._looks = self._signs.matter()
         self._alarm.set(session.deadline_ns)
 
     def _perform(self, action: facts.Action, now_ns: int) -> None:
@@ -218,7 +206,7 @@ class Connection:
         heard = Heard(
             frame_ns=self._frame_ns,
             data_ns=self._data_ns,
-            heartbeat_ns=self._beat_ns,
+            heartbeat_ns=self._signs.beat_ns,
         )
         self._feed(facts.Tick(heard))
 
@@ -277,8 +265,8 @@ class Connection:
 
     def on_socket(self, connection: socket.socket) -> None:
         """A socket is about to be connected: its options are set now."""
-        if facts := socket_options.apply(connection, self._spec.socket):
-            self._output.tuned(facts)
+        if tuned := socket_options.apply(connection, self._spec.socket):
+            self._output.tuned(tuned)
 
     def on_connected(self, peer: str) -> None:
         """TCP and TLS are done."""
@@ -293,7 +281,7 @@ class Connection:
     def on_message(self, is_text: bool, payload: bytes, now_ns: int, wall_ns: int) -> None:
         """A message came: control if the dialect says so, else data. The hot path."""
         self._frame_ns = now_ns
-        if self._looks and self._is_control(payload, now_ns):
+        if self._looks and self.wire is not None and self._signs.take(self.wire, payload, now_ns):
             if self._spec.publish.control:
                 self._deliver(payload, is_text, now_ns, wall_ns)
             return
@@ -325,56 +313,11 @@ class Connection:
         counters[BYTES] += self._bytes - size
         self._shown = self._messages, self._bytes
 
-    def _is_control(self, payload: bytes, now_ns: int) -> bool:
-        session = self.session
-        watch = Watch(0)
-        if session.awaiting_pong:
-            watch |= Watch.PONG
-        if session.awaiting_ready:
-            watch |= Watch.READY
-        elif session.awaiting_acks:
-            watch |= Watch.ACK
-        try:
-            sign = self._dialect.look(payload, watch)
-        except DialectError as error:
-            self._output.dialect_error(error)
-            sign = None
-        match sign:
-            case Pong(echo):
-                self._pings.hear_message(payload, echo, self._read_ns())
-            case Ping(reply):
-                if self.wire is not None and self.wire.send_text(reply.encode()):
-                    self._counters[Counter.SERVER_PINGS] += 1
-                    self._feed(facts.Said())
-            case Beat():
-                self._beat_ns = now_ns
-            case _:
-                self._note_data(sign, now_ns)
-                return False
-        self._counters[Counter.CONTROL_MESSAGES] += 1
-        return True
-
-    def _note_data(self, sign: Ready | Ack | Notice | None, now_ns: int) -> None:
-        match sign:
-            case Ready():
-                self.answer_ns = now_ns
-                self._feed(facts.ReadySeen(), now_ns)
-            case Ack(error):
-                self.answer_ns = now_ns
-                self._feed(facts.AckSeen(error), now_ns)
-            case Notice():
-                self._output.notice()
-        if self.session.state is State.STALE:
-            self._feed(facts.DataSeen(), now_ns)
-
     def on_pong(self, body: bytes, now_ns: int) -> None:
         """A PONG frame came."""
         self._frame_ns = now_ns
-        self._pings.hear_frame(body, self._read_ns())
-
-    def _read_ns(self) -> int:
-        """Return when a pong came: without what we took to find it among what was read."""
-        return time.monotonic_ns() if self.wire is None else self.wire.read_ns
+        # Without what we took to find it among what was read.
+        self._pings.hear_frame(body, now_ns if self.wire is None else self.wire.read_ns)
 
     def on_ping(self, body: bytes, now_ns: int) -> None:
         """A PING frame came and was answered."""

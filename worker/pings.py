@@ -7,24 +7,17 @@ what the machine requests and what the wire hears.
 import asyncio
 import time
 import uuid
-from typing import Protocol
 
 from shm.layout import Counter
 from worker import heartbeat
 from worker.dialect import Dialect
 from worker.manual_pings import ManualPings
 from worker.output import Cells, Output
+from worker.session_facts import Feed
 from worker.spec import HeartbeatSpec
 from worker.wire import Wire
 
 TELL_S = 0.001  # a ping is told so late; many a pong is here by then
-
-
-class Feed(Protocol):
-    """Hands a fact to the session machine."""
-
-    def __call__(self, event: heartbeat.Event, now_ns: int | None = None, /) -> None:
-        """``now_ns``: when it happened, CLOCK_MONOTONIC; by default now."""
 
 
 class Pings:

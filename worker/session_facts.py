@@ -4,6 +4,7 @@ Pure.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from worker import heartbeat
 from worker.announcement import Announcement, Cause
@@ -138,6 +139,13 @@ Event = (
     | Tick
     | heartbeat.Event
 )
+
+
+class Feed(Protocol):
+    """Hands one fact to the session machine."""
+
+    def __call__(self, event: Event, now_ns: int | None = None, /) -> None:
+        """``now_ns``: when it happened, CLOCK_MONOTONIC; by default now."""
 
 
 # Requests ------------------------------------------------------------------------------------
