@@ -35,27 +35,21 @@ from supervisor.liveness import SCAN_NS, HostStall
 from supervisor.oom import OomKills
 from supervisor.pace import Pace, Storm
 from supervisor.premises import Premises
-from supervisor.quiet_logging import say
 from supervisor.registry import Registry
 from supervisor.reloading import Reloading
-from supervisor.restart_facts import KillWanted, StopWanted
-from supervisor.restart_state import NO_PROCESS
 from supervisor.roster import Roster
 from supervisor.scanner import Scanner
 from supervisor.stop_signals import StopSignals
 from supervisor.succession import Succession
-from worker.announcement import Announcement, Cause, EventKind, Origin
+from supervisor.winding_down import WindingDown
+from worker.announcement import Announcement, EventKind, Origin
 from worker.linux import become_subreaper
 
 log = logging.getLogger("supervisor.arbiter")
 
 ZYGOTE_END_S = 2.0
-STILL_UP_S = 2.0
 ROUNDS_NS = 2_000_000_000  # what is also looked at when there is news of it, or is in no hurry
 REFRESH_NS = 3600 * 1_000_000_000
-END_S = 10.0  # beyond the longest stop_timeout: what is left then is killed
-KILL_S = 1.0  # for deaths by SIGKILL to be seen
-STOP = StopWanted(Cause.SHUTDOWN)
 
 
 class Arbiter:
@@ -96,13 +90,12 @@ class Arbiter:
         self._pace, self._oom_kills = Pace(), OomKills()
         self._calm = CalmWorkers()
         self._scanner = Scanner(self._keepers, self._calm, self._pace, self._stalled, self._storm)
+        self._winding_down = WindingDown(self._keepers, self._forks, self._scanner.guarded)
         self._succession: Succession | None = None
         self._bus: Bus | None = None
         self._roster: Roster | None = None
         self._kill_asked = self._keep_asked = False
         self._signals_seen = 0
-        self._news = asyncio.Event()  # for who waits for the end
-        self._end_by = 0.0
         self._rounds_due_ns = self._refresh_due_ns = 0
         self._origin = Origin(fleet=fleet.name, connection=None, incarnation=0, pid=os.getpid())
 
@@ -183,26 +176,33 @@ class Arbiter:
         self._succession = Succession(estate, premises, self._forks, time.monotonic_ns())
         stack.callback(self._succession.close)
         living = self._succession.find(names)
-        zygote = self._forks.zygote
-        lent = await zygote.listen("events", premises.events_socket, lend=True)
+        lent = await self._forks.zygote.listen("events", premises.events_socket, lend=True)
         if lent is None:
             raise ZygoteError("the fork helper could not lend the listener of events.sock")
         stack.callback(lent.close)
         for name in names:
             if name not in living:  # the path of a living one changes hands when it is replaced
                 await self._forks.listen(name)
+        roster = self._open_endpoints(stack, lent)
+        roster.admit(self._fleet.connections, estate.former)
+        self._take_over()
+        self._files = FileWatch(premises.shm_dir)
+        stack.callback(self._files.close)
+        self._scan_timer = self._loop.call_later(SCAN_NS / 1e9, self._scan)
+        stack.callback(self._stop_scanning)
+
+    def _open_endpoints(self, stack: contextlib.ExitStack, lent: socket.socket) -> Roster:
+        """Open where events go out and orders and news of workers come in; return who is kept."""
+        premises = self._premises
         context = stack.enter_context(zmq.Context())
-        needed = descriptors.needed_by(len(names))
+        needed = descriptors.needed_by(len(self._fleet.connections))
         self._bus = Bus(context, lent, premises.events_socket, self._registry.epoch, needed)
         stack.callback(self._bus.close)
         household = self._household(self._bus)
-        roster = Roster(self._keepers, premises, self._forks, self._registry, household)
-        self._roster = roster
-        stack.callback(roster.close)
+        self._roster = Roster(self._keepers, premises, self._forks, self._registry, household)
+        stack.callback(self._roster.close)
         door = listen(premises.control_socket)
-        stopping = self._stop_asked.is_set
-        reloading = Reloading(self._fleet, roster, premises, stopping, self._announce)
-        commands = Commands(self._fleet.file, roster, reloading, self._stop_asked, self._shut_down)
+        commands = self._commands(self._roster)
         self._control = Control(context, door, premises.control_socket, commands.obey, needed)
         stack.callback(self._control.close)
         self._read(stack, self._control.fileno(), self._control.drain)
@@ -210,12 +210,12 @@ class Arbiter:
             self._read(stack, gate.fileno(), gate.look)
         wake = stack.enter_context(listen(premises.wake_socket, socket.SOCK_DGRAM))
         self._read(stack, wake.fileno(), lambda: self._woken(wake))
-        roster.admit(self._fleet.connections, estate.former)
-        self._take_over()
-        self._files = FileWatch(premises.shm_dir)
-        stack.callback(self._files.close)
-        self._scan_timer = self._loop.call_later(SCAN_NS / 1e9, self._scan)
-        stack.callback(self._stop_scanning)
+        return self._roster
+
+    def _commands(self, roster: Roster) -> Commands:
+        stopping = self._stop_asked.is_set
+        reloading = Reloading(self._fleet, roster, self._premises, stopping, self._announce)
+        return Commands(self._fleet.file, roster, reloading, self._stop_asked, self._shut_down)
 
     def _read(
         self, stack: contextlib.ExitStack, descriptor: int, on_read: Callable[[], None]
@@ -314,21 +314,12 @@ class Arbiter:
             log.info("stopping signal=%s", number.name)
             if self._stop_asked.is_set() and number is signal.SIGINT:
                 self._kill_asked = True
-                self._kill_everything()
+                self._winding_down.kill()
             self._stop_asked.set()
 
     def _shut_down(self, keep: bool) -> None:
         self._keep_asked = keep and not self._stop_asked.is_set()
         self._stop_asked.set()
-
-    def _kill_everything(self) -> None:
-        """SIGKILL to all, and an end of the waiting whatever is left."""
-        for keeper in self._keepers.values():
-            keeper.handle(KillWanted("SIGKILL"))
-            keeper.kill()
-        self._forks.kill()
-        self._end_by = self._loop.time() + KILL_S
-        self._news.set()
 
     async def _end(self) -> None:
         self._stop_asked.set()
@@ -339,7 +330,9 @@ class Arbiter:
             self._forks.leave()
             return
         try:
-            await self._wind_down()
+            await self._winding_down.stop()
+            if self._keepers:  # it had been up
+                self._publish(EventKind.SUPERVISOR_DOWN)
         finally:
             if self._succession is not None:
                 self._succession.leftovers.end()
@@ -352,37 +345,8 @@ class Arbiter:
         self._premises.keep()
         self._forks.leave()
 
-    async def _wind_down(self) -> None:
-        longest_ns = max((k.spec.stop_timeout_ns for k in self._keepers.values()), default=0)
-        patience_s = longest_ns / 1e9 + END_S
-        if not self._kill_asked:
-            self._end_by = self._loop.time() + patience_s
-        for name, keeper in self._keepers.items():
-            self._scanner.guarded(name, keeper.handle, STOP)
-        await self._until_at_rest()
-        if up := self._still_up():
-            log.error("killed at the end: %s", ", ".join(up))
-            self._kill_everything()
-            await self._until_at_rest()
-        if self._keepers:  # it had been up
-            self._publish(EventKind.SUPERVISOR_DOWN)
-
-    async def _until_at_rest(self) -> None:
-        """Wait until no worker is left, or until the time that was given for it has passed."""
-        while self._still_up() and (left_s := self._end_by - self._loop.time()) > 0:
-            self._news.clear()
-            try:
-                await asyncio.wait_for(self._news.wait(), min(STILL_UP_S, left_s))
-            except TimeoutError:
-                say(f"still up: {', '.join(self._still_up())} (Ctrl-C again kills)")
-
-    def _still_up(self) -> list[str]:
-        return [
-            name for name, keeper in self._keepers.items() if keeper.life.state not in NO_PROCESS
-        ]
-
     def _note_rest(self) -> None:
         if self._roster is not None:
             self._roster.settle()
-        if self._stop_asked.is_set() and not self._still_up():
-            self._news.set()
+        if self._stop_asked.is_set():
+            self._winding_down.look()
