@@ -10,7 +10,7 @@ TWICE := $(BIN)/python tests/support/second_look.py
 QUIETLY := install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test style types contracts unit system fuzz chaos bench autobahn clean
+.PHONY: help demo test style types contracts unit system fuzz chaos bench running autobahn clean
 
 help:
 	@echo "make demo   a fleet of 8 connections against the embedded exchange; Ctrl-C ends it"
@@ -19,6 +19,7 @@ help:
 	@echo "make chaos  random faults on a fleet under load and an account: CHAOS_SECONDS (60), CHAOS_WORKERS (20); CHAOS_SEED repeats them"
 	@echo "make autobahn  the Autobahn test suite on both engines; needs docker"
 	@echo "make bench  the measurements of docs/performance.md; QUICK=1 for a short run"
+	@echo "make running  finds out anew which functions a worker runs (worker/running.txt)"
 
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -90,6 +91,10 @@ bench: $(VENV)/.bench $(PEERS)/.made
 	PYTHONPATH=tests:tests/support $(BIN)/python -m bench $(if $(QUICK),--quick) \
 	    $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(RECORDING),--recording $(RECORDING)) $(if $(DOCS),--write-docs)
+
+# After functions of a worker were renamed or many added (worker/running.py).
+running: $(VENV)/.bench
+	PYTHONPATH=tests:tests/support:. $(BIN)/python -m bench.running_code
 
 # tests/autobahn/run.py takes a server that runs elsewhere, too.
 autobahn: $(VENV)/.test

@@ -43,7 +43,7 @@ from supervisor.zygote_link import (
     WorkerSpawned,
     receive_request,
 )
-from worker import runner
+from worker import runner, running
 from worker.linux import kill_group, set_process_name, signal_name
 from worker.memory import fill_gaps
 
@@ -284,6 +284,7 @@ def main() -> None:
     runner.prepare()
     gc.collect()
     fill_gaps()
+    running.gather()
     # Its entries hold the names they were looked up by: to replace one is to write to both.
     sys._clear_type_cache()
     gc.freeze()  # later collections leave the shared pages alone
