@@ -31,6 +31,7 @@ from worker.together import Seen, Together, with_leg
 JOINING = OPEN | {State.HANDSHAKING}
 BRINGING = JOINING | {State.DRAINING}
 MIND_S = 0.25
+STOOD_NS = 250_000_000  # our loop came so late: for a while it read nothing
 
 
 class Leg:
@@ -94,6 +95,7 @@ class Legs(ABC):
         self._unfed: set[int] = set()  # sides without data in their session
         self._counted = (0, 0, 0)  # of the overlap's numbers, in the counters already
         self._mind_timer: asyncio.TimerHandle | None = None
+        self._mind_due_ns = 0
         self._stale: Announcement | None = None
         self._told_stale = False
 
@@ -231,9 +233,13 @@ class Legs(ABC):
             self._output.read()
 
     def _mind(self) -> None:
-        assert self._overlap is not None
-        self._deliver(self._overlap.expire(time.monotonic_ns()))
+        overlap, now_ns = self._overlap, time.monotonic_ns()
+        assert overlap is not None
+        if self._mind_due_ns and now_ns > self._mind_due_ns + STOOD_NS:
+            overlap.stood(now_ns - self._mind_due_ns)
+        self._deliver(overlap.expire(now_ns))
         self._count()
+        self._mind_due_ns = now_ns + int(MIND_S * 1e9)
         self._mind_timer = self._loop.call_later(MIND_S, self._mind)
 
     def _mind_no_more(self) -> None:
@@ -242,6 +248,7 @@ class Legs(ABC):
         if self._mind_timer is not None:
             self._mind_timer.cancel()
             self._mind_timer = None
+        self._mind_due_ns = 0
 
     def _count(self) -> None:
         """Show in shared memory what the overlap counted."""

@@ -99,6 +99,20 @@ class Overlap:
         if hold:
             self._joining = number
 
+    def stood(self, pause_ns: int) -> None:
+        """
+        Take that nothing was read for so long: all that came before counts as so much younger.
+
+        What one side brought before a pause may have its twin in the other's socket.
+        """
+        self._joined_ns += pause_ns
+        self._both_ns = _later(self._both_ns, pause_ns)
+        for side in self.sides:
+            side.first_ns = _later(side.first_ns, pause_ns)
+            side.last_ns += pause_ns if side.last_ns else 0
+            for times in side.waiting.values():
+                times[:] = [moment + pause_ns for moment in times]
+
     def leave(self, number: int) -> Sequence[Item]:
         """Take that a side's session has ended; return what is to be delivered now."""
         other = self.sides[1 - number]
@@ -266,3 +280,7 @@ class Overlap:
         if side.last_ns:
             return side.first_ns <= moment < side.last_ns
         return moment >= self._both_ns
+
+
+def _later(moment_ns: int, by_ns: int) -> int:
+    return moment_ns if moment_ns == FOREVER_NS else moment_ns + by_ns

@@ -188,6 +188,17 @@ def test_a_message_is_forgotten_after_the_window():
     assert made.arrived(1, b"b", item(b"b", 22)) == ()
 
 
+def test_what_came_before_a_pause_of_ours_still_has_its_twin_after_it():
+    made = overlap(window_ns=10)
+    made.arrived(0, b"a", item(b"a", 1))
+    made.arrived(1, b"a", item(b"a", 2))
+    made.arrived(0, b"b", item(b"b", 3))
+    made.stood(1000)
+    made.expire(1005)
+    assert made.arrived(1, b"b", item(b"b", 1006)) == ()
+    assert (made.duplicates, made.unmatched) == (2, 0)
+
+
 def test_unmatched_are_counted_where_both_brought_messages_and_nowhere_else():
     made = overlap()
     both = [(0, b"1"), (1, b"snapshot"), (1, b"1"), (0, b"only"), (0, b"2"), (1, b"2")]
