@@ -238,7 +238,8 @@ class Session:
 
     def _expired(self, now_ns: int) -> tuple[Action, ...]:
         if self.state is not State.WAITING:
-            return self._close(Cause.CONNECT_TIMEOUT, facts.AbortWire())
+            stuck = f"{self._peer} accepted, and no session opened" if self._peer else ""
+            return self._close(Cause.CONNECT_TIMEOUT, facts.AbortWire(), stuck)
         reserved, self._postponed = self._postponed, False
         return self._dial(now_ns, reserved=reserved)
 
