@@ -18,12 +18,12 @@ from websockets.exceptions import (
     PayloadTooBig,
     WebSocketException,
 )
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import SEND_EOF, State
 from websockets.typing import Subprotocol
 
 from worker.announcement import Cause
+from worker.deflate import DeflateFactory
 from worker.endings import HEAD_END, Ending, ending_of_loss, ending_of_refusal, text_of
 from worker.line import SLICE_BYTES, TURN_NS, USER_AGENT, Line, Route, WireEvents
 from worker.spec import ConnectionSpec
@@ -48,7 +48,7 @@ class WebsocketsWire(Line, asyncio.Protocol):
         super().__init__(spec, route, events)
         self._engine = _Core(
             self._uri,
-            extensions=[ClientPerMessageDeflateFactory()] if spec.compression else None,
+            extensions=[DeflateFactory()] if spec.compression else None,
             subprotocols=[Subprotocol(name) for name in spec.subprotocols] or None,
             max_size=spec.limits.max_message,
         )

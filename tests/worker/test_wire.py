@@ -279,6 +279,25 @@ def test_a_deflate_bomb_is_oversize_and_inflates_no_further():
     assert ear.ending.cause == "oversize"
 
 
+@pytest.mark.parametrize("size", [9, 9000])
+def test_a_message_deflated_with_a_final_block_leaves_the_next_ones_readable(size):
+    def deflated(text, flush):
+        packer = zlib.compressobj(0, wbits=-15)
+        return packer.compress(text) + packer.flush(flush)
+
+    async def script(peer):
+        await peer.handshake(b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
+        peer.send(TEXT, deflated(b"a" * size, zlib.Z_FINISH), rsv=4)
+        peer.send(TEXT, deflated(b"b" * size, zlib.Z_FINISH), rsv=4)
+        peer.send(TEXT, deflated(b"c" * size, zlib.Z_SYNC_FLUSH)[:-4], rsv=4)
+        peer.send(TEXT, deflated(b"d", zlib.Z_FINISH) + deflated(b"e", zlib.Z_FINISH), rsv=4)
+        await peer.gone()
+
+    ear, _ = life(script, handshake=False, compression=True)
+    assert ear.of("message") == [(True, letter * size) for letter in (b"a", b"b", b"c")]
+    assert (ear.ending.cause, "final block" in ear.ending.error) == ("protocol_error", True)
+
+
 def test_data_that_comes_with_the_handshake_comes_after_it(engine):
     async def script(peer):
         peer.writer.write(frame(TEXT, b"eager") + frame(CLOSE, b"\x03\xe8"))
