@@ -12,8 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from shm.layout import Counter
+from worker.alarm import Alarm
 from worker.announcement import Announcement, Cause, EventKind
 from worker.connection import Connection, Deliver
 from worker.dialect import Dialect, DialectError, MatchFunction
@@ -23,7 +25,7 @@ from worker.output import Cells, Owner
 from worker.overlap import Item, Overlap
 from worker.session import Session
 from worker.session_state import OPEN, SERVING, State
-from worker.spec import ConnectionSpec, SubscribeSpec
+from worker.spec import SECOND_NS, ConnectionSpec, SubscribeSpec
 from worker.together import Seen, Together, with_leg
 
 # From before its request leaves: some exchanges send data without being asked again, and the other
@@ -32,6 +34,14 @@ JOINING = OPEN | {State.HANDSHAKING}
 BRINGING = JOINING | {State.DRAINING}
 MIND_S = 0.25
 STOOD_NS = 250_000_000  # our loop came so late: for a while it read nothing
+
+
+class Replacement(NamedTuple):
+    """Why a session is replaced, its number, and since when (CLOCK_MONOTONIC)."""
+
+    cause: Cause
+    session: int
+    began_ns: int
 
 
 class Leg:
@@ -96,6 +106,9 @@ class Legs(ABC):
         self._counted = (0, 0, 0)  # of the overlap's numbers, in the counters already
         self._mind_timer: asyncio.TimerHandle | None = None
         self._mind_due_ns = 0
+        self._alarm = Alarm(self._expire)  # of what replaces sessions
+        self._replacement = Replacement(Cause.OPERATOR, 0, 0)  # the latest
+        self._stopping = False
         self._stale: Announcement | None = None
         self._told_stale = False
 
@@ -111,6 +124,8 @@ class Legs(ABC):
 
     def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the last socket is gone."""
+        self._stopping = True
+        self._alarm.cancel()
         for line in list(self.lines.values()):
             line.stop(code, reason, cause)
 
@@ -131,10 +146,34 @@ class Legs(ABC):
 
     async def close(self) -> None:
         """Let go of timers and of what is kept between dials; the sessions must have ended."""
+        self._alarm.cancel()
         self._mind_no_more()
         for line in self.lines.values():
             await line.close()
         await asyncio.gather(*self._disposals)
+
+    # Rotation --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _expire(self) -> None:
+        """What replaces sessions is due."""
+
+    def _begun(self, side: int, cause: Cause, now_ns: int, **detail: object) -> None:
+        """Tell that a side's session is being replaced."""
+        self._replacement = Replacement(cause, self.lines[side].session.number, now_ns)
+        self._tell_rotation("begin", **detail)
+
+    def _finished(self, side: int, now_ns: int, **detail: object) -> None:
+        """Tell that a side's session is the fresh one."""
+        self._counters[Counter.ROTATIONS] += 1
+        took_s = round((now_ns - self._replacement.began_ns) / SECOND_NS, 3)
+        to = self.lines[side].session.number
+        self._tell_rotation("done", to=to, took_s=took_s, **detail)
+
+    def _tell_rotation(self, phase: str, **detail: object) -> None:
+        cause, number, _began_ns = self._replacement
+        said = {"phase": phase, "from": number, **detail}
+        self._output.announce(Announcement(kind=EventKind.ROTATE, cause=cause, detail=said))
 
     # Lines -----------------------------------------------------------------------------------
 

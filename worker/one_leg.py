@@ -10,8 +10,7 @@ from typing import Any
 
 from shm.layout import Counter
 from worker import rotation_facts as facts
-from worker.alarm import Alarm
-from worker.announcement import Announcement, Cause, EventKind
+from worker.announcement import Cause
 from worker.exits import Exit
 from worker.legs import Legs
 from worker.output import Cells, Owner
@@ -34,14 +33,9 @@ class OneLeg(Legs):
     ) -> None:
         super().__init__(spec, output, words, counters, **keys)
         self._rotation = Rotation(spec.rotate, breaks=_allows_one(spec))
-        self._alarm = Alarm(self._expire)
         self._first = 0
         self._awaits_match = False
         self._dial_timer: asyncio.TimerHandle | None = None
-        self._began_ns = 0
-        self._cause = Cause.OPERATOR
-        self._from = 0  # the session that is replaced
-        self._stopping = False
 
     def start(self) -> None:
         """Dial."""
@@ -53,8 +47,6 @@ class OneLeg(Legs):
 
     def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the last socket is gone."""
-        self._stopping = True
-        self._alarm.cancel()
         if self._dial_timer is not None:
             self._dial_timer.cancel()
         super().stop(code, reason, cause)
@@ -64,11 +56,6 @@ class OneLeg(Legs):
         super().adjust(spec)
         self._rotation.adjust(spec.rotate, breaks=_allows_one(spec))
         self._alarm.set(self._rotation.deadline_ns)
-
-    async def close(self) -> None:
-        """Let go of timers and of what is kept between dials."""
-        self._alarm.cancel()
-        await super().close()
 
     # Machine and shell -----------------------------------------------------------------------
 
@@ -87,12 +74,9 @@ class OneLeg(Legs):
         first, second = self._first, 1 - self._first
         match action:
             case facts.Begin(cause, breaks):
-                self._begin(now_ns, cause, breaks)
+                self._begun(first, cause, now_ns, breaks=breaks)
             case facts.MakeSecond():
-                self._add(second)
-                self._pair()
-                delay_s = 0.0 if self._cause is Cause.NOTICE else LISTEN_S
-                self._dial_timer = self._loop.call_later(delay_s, self._dial_now)
+                self._make_second(second)
             case facts.DropSecond():
                 self._remove(second)
                 self._unpair()
@@ -113,7 +97,13 @@ class OneLeg(Legs):
                 self._finish(now_ns, overlap_ns)
             case facts.GiveUp():
                 self._unpair()
-                self._say("failed")
+                self._tell_rotation("failed")
+
+    def _make_second(self, side: int) -> None:
+        self._add(side)
+        self._pair()
+        delay_s = 0.0 if self._replacement.cause is Cause.NOTICE else LISTEN_S
+        self._dial_timer = self._loop.call_later(delay_s, self._dial_now)
 
     def _dial_now(self) -> None:
         """Have the second session dialled, unless it has been."""
@@ -123,11 +113,6 @@ class OneLeg(Legs):
             for line in self.lines.values():
                 if line.session.state is SessionState.IDLE:
                     line.start()
-
-    def _begin(self, now_ns: int, cause: Cause, breaks: bool) -> None:
-        self._began_ns, self._cause = now_ns, cause
-        self._from = self.lines[self._first].session.number
-        self._say("begin", breaks=breaks)
 
     def _finish(self, now_ns: int, overlap_ns: int) -> None:
         found: dict[str, Any] = {}
@@ -142,13 +127,7 @@ class OneLeg(Legs):
                 "overflows": overlap.overflows,
             }
             self._unpair()
-        self._counters[Counter.ROTATIONS] += 1
-        took_s = round((now_ns - self._began_ns) / SECOND_NS, 3)
-        self._say("done", to=self.lines[self._first].session.number, took_s=took_s, **found)
-
-    def _say(self, phase: str, **facts: object) -> None:
-        detail = {"phase": phase, "from": self._from, **facts}
-        self._output.announce(Announcement(kind=EventKind.ROTATE, cause=self._cause, detail=detail))
+        self._finished(self._first, now_ns, **found)
 
     # What the lines tell ---------------------------------------------------------------------
 

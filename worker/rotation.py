@@ -7,11 +7,10 @@ and their backoff are the second session's own (``worker/session.py``). Its shel
 """
 
 import enum
-from dataclasses import dataclass
 
 from worker import rotation_facts as facts
 from worker.announcement import Cause
-from worker.rotation_time import due_ns
+from worker.rotation_time import Lifetime
 from worker.spec import SECOND_NS, RotateSpec
 
 # A second session that is subscribed and gives nothing for so long while the first gives data.
@@ -46,25 +45,6 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 
-@dataclass(slots=True)
-class _Session:
-    """
-    What is known of a session: since when it is up, 0 for not; when it is to be replaced.
-
-    ``born_ns`` is CLOCK_REALTIME of when it got up, ``draw`` that of its jitter.
-    """
-
-    up_ns: int = 0
-    born_ns: int = 0
-    draw: float = 0.0
-    due_ns: int | None = None
-
-    def plan(self, spec: RotateSpec) -> None:
-        """Note when it is to be replaced."""
-        due = due_ns(spec, self.born_ns, self.draw)
-        self.due_ns = None if due is None or not self.up_ns else self.up_ns + due - self.born_ns
-
-
 class Rotation:
     """
     The rotations of one connection.
@@ -77,7 +57,7 @@ class Rotation:
 
     def __init__(self, spec: RotateSpec, *, breaks: bool) -> None:
         self.state = State.RESTING
-        self._first, self._second = _Session(), _Session()
+        self._first, self._second = Lifetime(), Lifetime()
         self.adjust(spec, breaks=breaks)
         self._deadline_ns: int | None = None
         self._both_ns = self._overlap_ns = 0
@@ -135,8 +115,7 @@ class Rotation:
 
     def _up(self, now_ns: int, up: facts.Up) -> tuple[facts.Action, ...]:
         session = self._second if up.is_second else self._first
-        session.up_ns, session.born_ns, session.draw = now_ns, up.wall_ns, up.draw
-        session.plan(self._spec)
+        session.begin(now_ns, up.wall_ns, up.draw, self._spec)
         if up.is_second and self.state is State.MAKING:
             self._deadline_ns = now_ns + DATA_PATIENCE_NS
         if self.state is State.RENEWING:
@@ -157,7 +136,7 @@ class Rotation:
 
     def _begin(self, cause: Cause) -> tuple[facts.Action, ...]:
         self._wanted, self._deadline_ns = None, None
-        self._second = _Session()
+        self._second = Lifetime()
         self._both_ns = self._overlap_ns = self._crowded_ns = 0
         if self._breaks:
             return self._renew(cause)
@@ -186,7 +165,7 @@ class Rotation:
         return ()
 
     def _second_down(self) -> tuple[facts.Action, ...]:
-        self._second = _Session()
+        self._second = Lifetime()
         if self.state is State.OVERLAPPING:
             self.state, self._deadline_ns = State.MAKING, None
         elif self.state is State.MAKING:
@@ -194,7 +173,7 @@ class Rotation:
         return ()
 
     def _second_gone(self, now_ns: int) -> tuple[facts.Action, ...]:
-        self._second = _Session()
+        self._second = Lifetime()
         if self.state not in (State.MAKING, State.OVERLAPPING):
             return ()
         self.state, self._deadline_ns = State.RESTING, None
@@ -203,7 +182,7 @@ class Rotation:
         return (facts.GiveUp(),)
 
     def _first_down(self, now_ns: int) -> tuple[facts.Action, ...]:
-        self._first = _Session()
+        self._first = Lifetime()
         match self.state:
             case State.MAKING | State.OVERLAPPING:
                 self._note_overlap(now_ns)
@@ -225,7 +204,7 @@ class Rotation:
         return self._take_over(now_ns) if self.state is State.CLOSING else ()
 
     def _take_over(self, now_ns: int) -> tuple[facts.Action, ...]:
-        self._first, self._second = self._second, _Session()
+        self._first, self._second = self._second, Lifetime()
         self.state, self._deadline_ns = State.SETTLING, now_ns + SETTLE_NS
         return (facts.TakeOver(),)
 

@@ -4,7 +4,38 @@ Pure. Wall times are CLOCK_REALTIME nanoseconds, so a day begins at midnight UTC
 UTC, and UTC has no hour twice or never.
 """
 
+from dataclasses import dataclass
+
 from worker.spec import DAY_NS, RotateSpec, Window
+
+
+@dataclass(slots=True)
+class Lifetime:
+    """
+    Since when a session is up, and until when it shall be.
+
+    Attributes:
+        up_ns: When it got up, CLOCK_MONOTONIC; 0 while it is not.
+        born_ns: The same moment, CLOCK_REALTIME.
+        draw: A random number of [0, 1), for its jitter.
+        due_ns: When it is to be replaced, CLOCK_MONOTONIC; ``None`` for never by itself.
+
+    """
+
+    up_ns: int = 0
+    born_ns: int = 0
+    draw: float = 0.0
+    due_ns: int | None = None
+
+    def begin(self, now_ns: int, wall_ns: int, draw: float, spec: RotateSpec) -> None:
+        """Take that it got up; arguments as of the class."""
+        self.up_ns, self.born_ns, self.draw = now_ns, wall_ns, draw
+        self.plan(spec)
+
+    def plan(self, spec: RotateSpec) -> None:
+        """Note when it is to be replaced."""
+        due = due_ns(spec, self.born_ns, self.draw)
+        self.due_ns = None if due is None or not self.up_ns else self.up_ns + due - self.born_ns
 
 
 def due_ns(spec: RotateSpec, born_ns: int, draw: float) -> int | None:

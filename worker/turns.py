@@ -8,7 +8,7 @@ import enum
 from dataclasses import dataclass
 
 from worker.announcement import Cause
-from worker.rotation_time import due_ns
+from worker.rotation_time import Lifetime
 from worker.spec import RotateSpec
 
 
@@ -87,18 +87,9 @@ Action = Renew | Finish
 
 
 @dataclass(slots=True)
-class _Side:
-    up_ns: int = 0  # 0: it is not
-    born_ns: int = 0  # CLOCK_REALTIME
-    draw: float = 0.0
+class _Side(Lifetime):
     carries: bool = False
-    due_ns: int | None = None
     wanted: Cause | None = None
-
-    def plan(self, spec: RotateSpec) -> None:
-        """Note when it is to be replaced."""
-        due = due_ns(spec, self.born_ns, self.draw)
-        self.due_ns = None if due is None or not self.up_ns else self.up_ns + due - self.born_ns
 
 
 class Turns:
@@ -144,9 +135,7 @@ class Turns:
     def _step(self, now_ns: int, event: Event) -> tuple[Action, ...]:
         match event:
             case Up(number, wall_ns, draw):
-                side = self._sides[number]
-                side.up_ns, side.born_ns, side.draw = now_ns, wall_ns, draw
-                side.plan(self._spec)
+                self._sides[number].begin(now_ns, wall_ns, draw, self._spec)
             case Fed(number):
                 self._sides[number].carries = True
                 if self.state is State.RENEWING and number == self._renewing:

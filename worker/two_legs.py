@@ -10,8 +10,7 @@ from typing import Any
 
 from shm.layout import Counter, Word
 from worker import turns
-from worker.alarm import Alarm
-from worker.announcement import Announcement, Cause, EventKind
+from worker.announcement import Cause
 from worker.exits import Exit
 from worker.legs import Legs
 from worker.output import Cells, Owner
@@ -36,11 +35,7 @@ class TwoLegs(Legs):
     ) -> None:
         super().__init__(spec, output, words, counters, **keys)
         self._turns = Turns(spec.rotate)
-        self._alarm = Alarm(self._expire)
         self._wins = [0, 0]  # in the counters already
-        self._from = self._began_ns = 0
-        self._cause = Cause.OPERATOR
-        self._stopping = False
 
     def start(self) -> None:
         """Dial both."""
@@ -54,12 +49,6 @@ class TwoLegs(Legs):
         """Replace both sessions by fresh ones, one after the other."""
         self._tell(turns.Wanted(cause))
 
-    def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
-        """End for good: ``ended`` is called once the last socket is gone."""
-        self._stopping = True
-        self._alarm.cancel()
-        super().stop(code, reason, cause)
-
     def adjust(self, spec: ConnectionSpec) -> None:
         """Have other numbers where ``worker.respec`` says that they are live."""
         super().adjust(spec)
@@ -72,11 +61,6 @@ class TwoLegs(Legs):
             return spec
         return replace(spec, url=leg.url, source_address=leg.source_address, budget=leg.budget)
 
-    async def close(self) -> None:
-        """Let go of timers and of what is kept between dials."""
-        self._alarm.cancel()
-        await super().close()
-
     # Machine and shell -----------------------------------------------------------------------
 
     def _tell(self, event: turns.Event) -> None:
@@ -86,15 +70,11 @@ class TwoLegs(Legs):
         for action in self._turns.handle(now_ns, event):
             match action:
                 case turns.Renew(side, cause):
-                    self._began_ns, self._cause = now_ns, cause
-                    self._from = self.lines[side].session.number
-                    self._say(side, "begin")
+                    self._begun(side, cause, now_ns, leg=side + 1)
                     # Not in the midst of what its own session is doing.
                     self._loop.call_soon(self._renew, side)
                 case turns.Finish(side):
-                    self._counters[Counter.ROTATIONS] += 1
-                    took_s = round((now_ns - self._began_ns) / SECOND_NS, 3)
-                    self._say(side, "done", to=self.lines[side].session.number, took_s=took_s)
+                    self._finished(side, now_ns, leg=side + 1)
                     self._loop.call_soon(self._expire)
         self._alarm.set(self._turns.deadline_ns)
 
@@ -104,10 +84,6 @@ class TwoLegs(Legs):
 
     def _expire(self) -> None:
         self._tell(turns.Tick())
-
-    def _say(self, side: int, phase: str, **facts: object) -> None:
-        detail = {"phase": phase, "leg": side + 1, "from": self._from, **facts}
-        self._output.announce(Announcement(kind=EventKind.ROTATE, cause=self._cause, detail=detail))
 
     def _count(self) -> None:
         super()._count()
