@@ -171,6 +171,7 @@ class Arbiter:
             keep=self._keep_orphans,
         )
         stack.callback(self._registry.close)
+        self._registry.tick(time.monotonic_ns())  # or who stands before his first look is not seen
         premises.note_epoch(self._registry.epoch)
         await self._forks.open()
         self._succession = Succession(estate, premises, self._forks, time.monotonic_ns())

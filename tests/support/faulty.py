@@ -9,6 +9,7 @@ from injected import LOGIN
 from listening import listening
 
 from supervisor.control import Order, send_order
+from supervisor.fleets import opened
 
 SUPPORT = Path(__file__).parent
 FEED = """
@@ -57,7 +58,9 @@ class FaultyFleet(Fleet):
 
     def wait_scanned(self):
         """Wait until the supervisor looked at its workers: only the next look can come late."""
-        wait_for(lambda: self.status()["supervisor"]["tick_age_s"] is not None, "a first look")
+        with opened(self.shm_dir) as registry:
+            began_ns = registry.tick_ns
+            wait_for(lambda: registry.tick_ns != began_ns, "a look")
 
     def pid(self, name):
         return self.rows()[name]["pid"]

@@ -143,10 +143,12 @@ class Fleet:
         return sorted(str(p.relative_to(self.shm_base)) for p in self.shm_base.rglob("*"))
 
     def kill_everything(self):
-        """SIGKILL whatever of this fleet is left."""
-        for pid in self.pids():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """SIGKILL whatever of this fleet is left, and what it forks meanwhile."""
+        while pids := self.pids():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
         if self.process is not None:
             self.process.wait(PATIENCE_S)
 

@@ -100,6 +100,18 @@ def test_a_signal_at_any_moment_of_the_start_leaves_nothing(tmp_path, number):
             assert_nothing_left(fleet)
 
 
+def test_a_supervisor_that_stands_before_its_first_look_is_seen_to_stand(tmp_path, exchange):
+    with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
+        fleet.process.send_signal(signal.SIGSTOP)  # its first look is a quarter of a second away
+        try:
+            wait_for(
+                lambda: (fleet.status()["supervisor"]["tick_age_s"] or 0) > 2, "a sign grows old"
+            )
+            assert fleet.command("status", "--check", check=False).returncode == 3
+        finally:
+            fleet.process.send_signal(signal.SIGCONT)
+
+
 def test_a_signal_that_means_something_to_other_daemons_only_ends_nothing(tmp_path, exchange):
     with running_fleet(tmp_path, binance(exchange, "a")) as fleet:
         before = fleet.wait_up()["a"]["pid"]
