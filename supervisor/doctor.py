@@ -1,8 +1,6 @@
 """Doctor: whether this machine is fit for a fleet, each check with its mend."""
 
 import json
-import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -50,9 +48,7 @@ def show(findings: Sequence[Finding], path: Path | None, *, as_json: bool) -> in
         file = str(path) if path is not None else None
         print(json.dumps({"schema": 1, "ok": fine, "file": file, "checks": rows}))
     else:
-        is_terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if is_terminal else None
-        colour = is_terminal and not os.environ.get("NO_COLOR")
+        width, colour = screens.terminal()
         print("\n".join(lines(findings, width, colour=colour)))
     return OK if fine else FAILED
 

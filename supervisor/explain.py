@@ -6,7 +6,6 @@ Needs no supervisor, as ``status``; it tells one connection in full.
 import json
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,13 @@ from supervisor import stacks
 from supervisor.exit_codes import OK
 from supervisor.fleets import opened, select, slots_of
 from supervisor.reasons import Session, reason
-from supervisor.screens import age, plain
+from supervisor.screens import age, ending, plain, since_s
 from supervisor.slot import Slot
 from supervisor.status import UNREADABLE, gather
-from worker.announcement import NOT_RELAYED, EventKind
+from worker.announcement import NOT_RELAYED, EventKind, utc_text
 from worker.endpoints import stack_file
 from worker.session import State as SessionState
 
-NS = 1e9
 EVENTS_SHOWN = 8
 STACK_LINES = 40
 
@@ -78,7 +76,7 @@ def _document(
         "next": found.next,
         "next_in_s": found.in_s,
         "mend": found.mend,
-        "since_s": (now_ns - life.since_ns) / NS if life.since_ns else None,
+        "since_s": since_s(life.since_ns, now_ns),
         "stopped_by": life.stop_cause or None,
         "pid": row["pid"],
         "incarnation": row["incarnation"],
@@ -88,14 +86,14 @@ def _document(
         "attempt": life.attempt,
         "session": {
             "state": session.state,
-            "since_s": (now_ns - session.since_ns) / NS if session.since_ns else None,
+            "since_s": since_s(session.since_ns, now_ns),
             "last_down": session.down,
             "dials_postponed": postponed,
         },
-        "stamp_age_s": (now_ns - session.stamp_ns) / NS if session.stamp_ns else None,
+        "stamp_age_s": since_s(session.stamp_ns, now_ns),
         "exits": [
             {
-                "time": _time(wall_ns - (now_ns - death.at_ns)),
+                "time": utc_text(wall_ns - (now_ns - death.at_ns)),
                 "cause": death.cause,
                 "code": death.code,
                 "signal": death.signal or None,
@@ -137,16 +135,12 @@ def _look(shm_dir: Path, slot: Slot) -> tuple[Session, list[dict[str, Any]], int
 def _event(record: EventRecord) -> dict[str, Any]:
     body = msgspec.json.decode(record.body)
     return {
-        "time": _time(record.wall_ns),
+        "time": utc_text(record.wall_ns),
         "kind": EventKind(record.kind).label,
         "cause": body.get("cause", ""),
         "detail": body.get("detail", {}),
         "delay_s": body.get("delay_s"),
     }
-
-
-def _time(wall_ns: int) -> str:
-    return f"{datetime.fromtimestamp(wall_ns / NS, UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
 def lines(document: dict[str, Any]) -> list[str]:
@@ -173,8 +167,8 @@ def lines(document: dict[str, Any]) -> list[str]:
     waits = f"; {session['dials_postponed']} dials waited for the host's connect budget so far"
     shown.append(f"  session   {session['state']}{waits if session['dials_postponed'] else ''}")
     for death in document["exits"]:
-        how = death["signal"] or ("" if death["code"] is None else f"code {death['code']}")
-        shown.append(f"  exit      {death['time']} {death['cause']} {how}".rstrip())
+        how = ending(death["cause"], death["code"], death["signal"])
+        shown.append(f"  exit      {death['time']} {how}")
     for event in document["events"]:
         facts = " ".join(f"{key}={value}" for key, value in event["detail"].items())
         shown.append(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.restart_state import State
-from supervisor.screens import age
+from supervisor.screens import age, ending, since_s
 from supervisor.slot import Slot
 from worker.announcement import Cause
 from worker.exits import Exit
+from worker.spec import SECOND_NS
 
-NS = 1e9
 RUN_AGAIN = "run the fleet again: supervisor run FILE"
 STOPPED_BY: dict[str, str] = {
     "": "it was never started",
@@ -93,7 +93,7 @@ def reason(state: str, slot: Slot, session: Session, *, watched: bool, now_ns: i
         case "connecting":
             return _connecting(slot, session, now_ns)
         case "stale":
-            silent_s = _since(session.last_message_ns, now_ns)
+            silent_s = since_s(session.last_message_ns, now_ns)
             silence = "" if silent_s is None else f" for {age(silent_s)}"
             why = f"subscribed, and the exchange sends no data{silence}"
             return Reason(why, "fresh with the next message; pings go on and decide on the session")
@@ -135,7 +135,7 @@ def _waiting(slot: Slot, now_ns: int, *, watched: bool) -> Reason:
         mend = (
             f"give the machine or its cgroup more memory; at once: supervisor restart {slot.name}"
         )
-    left_s = max(0.0, (slot.next_attempt_ns - now_ns) / NS)
+    left_s = _until(slot.next_attempt_ns, now_ns)
     return Reason(why, f"try number {life.attempt + 1} since it was last well", left_s, mend)
 
 
@@ -146,10 +146,10 @@ def _ending(slot: Slot, session: Session, now_ns: int, *, watched: bool) -> Reas
         after = ", then a fresh process" if slot.wanted else ""
         return Reason(why, f"SIGKILL, if it is not gone by then{after}", _left(slot, now_ns))
     silent_ns = now_ns - session.stamp_ns if session.stamp_ns else 0
-    why = f"its loop gave no sign for {age(silent_ns / NS)}"
+    why = f"its loop gave no sign for {age(silent_ns / SECOND_NS)}"
     if not watched:
         return Reason(why, "nothing: no supervisor is there to replace it", mend=RUN_AGAIN)
-    left_s = max(0.0, (life.hang_timeout_ns - silent_ns) / NS) if life.hang_timeout_ns else None
+    left_s = _until(life.hang_timeout_ns, silent_ns) if life.hang_timeout_ns else None
     return Reason(
         why, "SIGABRT for its stacks, SIGKILL, and a fresh process (hang.timeout)", left_s
     )
@@ -165,9 +165,9 @@ def _connecting(slot: Slot, session: Session, now_ns: int) -> Reason:
     if session.state != "waiting":
         return Reason(why, DOING.get(session.state, session.state))
     if down is not None and down.get("delay_s") is not None:
-        planned_ns = session.down_ns + round(down["delay_s"] * NS)
+        planned_ns = session.down_ns + round(down["delay_s"] * SECOND_NS)
         if planned_ns > now_ns:
-            return Reason(why, "it dials again", (planned_ns - now_ns) / NS)
+            return Reason(why, "it dials again", (planned_ns - now_ns) / SECOND_NS)
     return Reason(
         f"{why}; it waits{_moment(session.since_ns, now_ns)} for the connect budget of the host",
         'it dials when the budget allows ([budget."host"])',
@@ -178,7 +178,7 @@ def _up(slot: Slot, session: Session, now_ns: int) -> Reason:
     why = f"subscribed{_moment(session.since_ns, now_ns)}"
     life = slot.life
     if slot.crash_loop and life.up_since_ns:
-        left_s = max(0.0, (life.up_since_ns + life.reset_after_ns - now_ns) / NS)
+        left_s = _until(life.up_since_ns + life.reset_after_ns, now_ns)
         return Reason(f"{why}; the crash loop is not forgotten yet", "it is forgotten", left_s)
     return Reason(why)
 
@@ -188,10 +188,8 @@ def last_exit(slot: Slot) -> str:
     if slot.last_exit is None:
         return "it has not run yet"
     said = slot.last_exit.announcement
-    how = said.detail.get("signal") or (
-        f"code {said.detail['code']}" if "code" in said.detail else ""
-    )
-    return f"the last one ended by {said.cause} {how}".rstrip()
+    how = ending(said.cause, said.detail.get("code"), said.detail.get("signal"))
+    return f"the last one ended by {how}"
 
 
 def _told(down: dict[str, Any]) -> dict[str, Any]:
@@ -202,18 +200,18 @@ def _told(down: dict[str, Any]) -> dict[str, Any]:
 
 def _left(slot: Slot, now_ns: int) -> float | None:
     deadline_ns = slot.life.deadline_ns
-    return None if deadline_ns is None else max(0.0, (deadline_ns - now_ns) / NS)
+    return None if deadline_ns is None else _until(deadline_ns, now_ns)
 
 
-def _since(then_ns: int, now_ns: int) -> float | None:
-    return max(0.0, (now_ns - then_ns) / NS) if then_ns else None
+def _until(then_ns: int, now_ns: int) -> float:
+    return max(0.0, (then_ns - now_ns) / SECOND_NS)
 
 
 def _ago(slot: Slot, now_ns: int) -> str:
-    past_s = _since(slot.life.since_ns, now_ns)
+    past_s = since_s(slot.life.since_ns, now_ns)
     return "" if past_s is None else f" {age(past_s)} ago"
 
 
 def _moment(then_ns: int, now_ns: int) -> str:
-    past_s = _since(then_ns, now_ns)
+    past_s = since_s(then_ns, now_ns)
     return "" if past_s is None else f" since {age(past_s)}"

@@ -1,7 +1,12 @@
 """Tables and lines for people. What is shown is gathered elsewhere."""
 
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from worker.spec import SECOND_NS
 
 # SGR codes (console_codes(4)): what is well is green, what an operator must look at is red.
 COLOURS = {
@@ -104,8 +109,7 @@ def _note(row: dict[str, Any]) -> str:
         notes.append(f"next try in {row['next_attempt_s']:.1f} s")
     if row["last_exit"] is not None and row["state"] != "up":
         last = row["last_exit"]
-        how = last["signal"] or (f"code {last['code']}" if last["code"] is not None else "")
-        notes.append(f"last exit: {last['cause']} {how}".rstrip())
+        notes.append(f"last exit: {ending(last['cause'], last['code'], last['signal'])}")
     if row["note"]:
         notes.append(row["note"])
     notes += [
@@ -133,9 +137,26 @@ def age(seconds: float) -> str:
     return f"{seconds / 86400:.0f}d"
 
 
+def since_s(then_ns: int, now_ns: int) -> float | None:
+    """Return how long ago a moment of CLOCK_MONOTONIC was, in seconds; ``None`` for 0, never."""
+    return max(0.0, (now_ns - then_ns) / SECOND_NS) if then_ns else None
+
+
 def milliseconds(value: float) -> str:
     """Return a round-trip time; microseconds where they matter."""
     return f"{value * 1000:.0f}µs" if value < 1 else f"{value:.1f}ms"
+
+
+def ending(cause: str, code: int | None, signal: str | None) -> str:
+    """Return how a process ended: by what, and with what."""
+    return f"{cause} {signal or ('' if code is None else f'code {code}')}".rstrip()
+
+
+def terminal() -> tuple[int | None, bool]:
+    """Return the columns of the terminal that stdout is, if it is one, and whether to paint it."""
+    if not sys.stdout.isatty():
+        return None, False
+    return shutil.get_terminal_size().columns, not os.environ.get("NO_COLOR")  # no-color.org
 
 
 def event_line(event: dict[str, Any]) -> str:

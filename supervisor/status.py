@@ -6,14 +6,10 @@ tables for people are in ``supervisor/screens.py``.
 
 import contextlib
 import json
-import os
-import shutil
 import struct
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +23,18 @@ from shm.segment_lock import is_locked
 from shm.stats import stats_path
 from supervisor import screens
 from supervisor.exit_codes import NOT_UP, OK
+from supervisor.figures import figures
 from supervisor.fleets import opened, select, slots_of
 from supervisor.restart_state import NO_PROCESS, State
+from supervisor.screens import since_s
 from supervisor.slot import Slot
+from worker.announcement import utc_text
 from worker.endpoints import data_endpoint, tuning_file
 from worker.session import SERVING
 from worker.session import State as SessionState
+from worker.spec import SECOND_NS
 from worker.tuning import read_tuning
 
-NS = 1e9
 UNREADABLE = (SegmentError, ValueError, IndexError, OverflowError, struct.error, OSError)
 CLEAR = "\x1b[H\x1b[2J"  # console_codes(4)
 # Worst first: what an operator must look at stands on top.
@@ -76,7 +75,7 @@ def gather(shm_dir: Path, patterns: Sequence[str] = ()) -> Status:
         alive = registry.supervisor_alive()
         slots = slots_of(registry, shm_dir)
         chosen = set(select(patterns, [slot.name for slot in slots]))
-        tick_age_s = _age_s(now_ns, registry.tick_ns)
+        tick_age_s = since_s(registry.tick_ns, now_ns)
         unwatched = not alive or _is_old(tick_age_s)
         looks = [
             _look(shm_dir, slot if alive else _unattended(slot, shm_dir), now_ns)
@@ -131,14 +130,14 @@ class Look:
 
 def _look(shm_dir: Path, slot: Slot, now_ns: int) -> Look:
     session, stamp_age_s, note = SessionState.IDLE, None, ""
-    measured = _measured(None, now_ns)
+    measured = figures(None, now_ns)
     try:
         with Reader(shm_dir, slot.name) as reader:
             words = reader.view.words
             if slot.pid and reader.epoch == slot.incarnation and words[Word.SERVING_NS]:
-                stamp_age_s = _age_s(now_ns, words[Word.LIVENESS_NS])
+                stamp_age_s = since_s(words[Word.LIVENESS_NS], now_ns)
                 session = SessionState(words[Word.SESSION_STATE])
-            measured = _measured(reader, now_ns)
+            measured = figures(reader, now_ns)
     except FileNotFoundError:
         note = "has no segment" if slot.state is State.RUNNING else ""
     except UNREADABLE as error:
@@ -194,7 +193,7 @@ def _row(look: Look, runtime_dir: Path, unwatched: bool, now_ns: int) -> dict[st
         "incarnation": slot.incarnation,
         "restarts": slot.restarts,
         **look.measured,
-        "next_attempt_s": (slot.next_attempt_ns - now_ns) / NS if waiting else None,
+        "next_attempt_s": (slot.next_attempt_ns - now_ns) / SECOND_NS if waiting else None,
         "rss_mib": _rss_mib(slot.pid),
         "endpoint": data_endpoint(runtime_dir, slot.name),
         "journal": look.journal,
@@ -227,76 +226,6 @@ def state_name(slot: Slot, session: SessionState) -> str:
     return "up" if session is SessionState.UP else "connecting"
 
 
-def _measured(reader: Reader | None, now_ns: int) -> dict[str, Any]:
-    words = reader.view.words if reader is not None else [0] * 64
-    counts = reader.counters() if reader is not None else {}
-    percentiles = reader.percentiles("rtt", (50, 99, 100)) if reader is not None else {}
-
-    def count(name: str) -> int:
-        return counts.get(name, 0)
-
-    return {
-        "uptime_s": _age_s(now_ns, words[Word.UP_SINCE_NS]),
-        "messages": count("messages"),
-        "bytes": count("bytes"),
-        "last_message_age_s": _age_s(now_ns, words[Word.LAST_MESSAGE_NS]),
-        "rtt_ms": {
-            "last": _ms(words[Word.RTT_LAST_NS]),
-            "avg": _ms(words[Word.RTT_AVG_NS]),
-            "p50": _ms(percentiles.get(50, 0)),
-            "p99": _ms(percentiles.get(99, 0)),
-            "max": _ms(percentiles.get(100, 0)),
-            "count": int(reader.histogram("rtt").sum()) if reader is not None else 0,
-        },
-        "pings": count("pings"),
-        "pongs": count("pongs"),
-        "late_pongs": count("late_pongs"),
-        "timeouts": count("timeouts"),
-        "reconnects": count("reconnects"),
-        "legs": _legs(words, counts, now_ns),
-        "counters": counts,
-    }
-
-
-def _legs(words: Any, counts: dict[str, int], now_ns: int) -> list[dict[str, Any]]:
-    """Return what is known of each of two sessions that are kept up, none if there is one."""
-    if not words[Word.LEG_1_SESSION]:
-        return []
-    return [
-        {
-            "state": SessionState(words[state]).name.lower(),
-            "session": words[session],
-            "uptime_s": _age_s(now_ns, words[since]),
-            "wins": counts.get(wins, 0),
-            "lag_ms": _ms(words[lag]),
-        }
-        for state, session, since, lag, wins in (
-            (
-                Word.LEG_1_STATE,
-                Word.LEG_1_SESSION,
-                Word.LEG_1_UP_SINCE_NS,
-                Word.LEG_1_LAG_NS,
-                "leg_1_wins",
-            ),
-            (
-                Word.LEG_2_STATE,
-                Word.LEG_2_SESSION,
-                Word.LEG_2_UP_SINCE_NS,
-                Word.LEG_2_LAG_NS,
-                "leg_2_wins",
-            ),
-        )
-    ]
-
-
-def _age_s(now_ns: int, then_ns: int) -> float | None:
-    return max(0.0, (now_ns - then_ns) / NS) if then_ns else None
-
-
-def _ms(nanoseconds: int) -> float | None:
-    return nanoseconds / 1e6 if nanoseconds else None
-
-
 def _rss_mib(pid: int) -> float | None:
     if not pid:
         return None
@@ -320,7 +249,7 @@ def _last_exit(slot: Slot) -> dict[str, Any] | None:
 
 def _time(wall_ns: int) -> str | None:
     try:
-        return datetime.fromtimestamp(wall_ns / NS, UTC).isoformat().replace("+00:00", "Z")
+        return utc_text(wall_ns)
     except (ValueError, OverflowError, OSError):  # no year of ours
         return None
 
@@ -348,8 +277,6 @@ def show(
 
 
 def _print(document: dict[str, Any], *, clear: bool) -> None:
-    is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else None
-    colour = is_terminal and not os.environ.get("NO_COLOR")  # no-color.org
+    width, colour = screens.terminal()
     lines = screens.status_lines(document, width, colour=colour)
-    print(CLEAR * (clear and is_terminal) + "\n".join(lines), flush=True)
+    print(CLEAR * (clear and width is not None) + "\n".join(lines), flush=True)

@@ -141,6 +141,19 @@ class Origin:
     pid: int
 
 
+def utc_text(wall_ns: int) -> str:
+    """
+    Return a moment of CLOCK_REALTIME as RFC 3339 has it, UTC, microseconds.
+
+    Raises:
+        ValueError: If it is in no year that a calendar has.
+        OverflowError: Likewise.
+
+    """
+    moment = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns // 1000 % 1_000_000:06d}Z"
+
+
 def render(
     announcement: Announcement, origin: Origin, *, seq: int, wall_ns: int, monotonic_ns: int
 ) -> bytes:
@@ -155,11 +168,10 @@ def render(
         monotonic_ns: CLOCK_MONOTONIC when it happened, comparable on this host and boot.
 
     """
-    moment = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC)
     return msgspec.json.encode(
         {
             "seq": seq,
-            "time": f"{moment:%Y-%m-%dT%H:%M:%S}.{wall_ns // 1000 % 1_000_000:06d}Z",
+            "time": utc_text(wall_ns),
             "monotonic_ns": monotonic_ns,
             "fleet": origin.fleet,
             "connection": origin.connection,
