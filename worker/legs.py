@@ -1,7 +1,7 @@
 """Legs: one connection over one or two sessions at a time, each on a ``Connection`` of its own.
 
-The I/O shell of ``Together`` and ``Overlap``: it makes sessions, tells what they are as one, and
-delivers once what two of them bring. While there is one session it is not in the way of a message.
+The I/O shell of ``Together``: it makes sessions, and tells what they are as one. What two of them
+bring is delivered by ``worker/pair.py``; while there is one, none of it is in the way of a message.
 When a second one is made or ended is for ``worker/one_leg.py`` and ``worker/two_legs.py``.
 """
 
@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -17,23 +17,17 @@ from typing import NamedTuple
 from shm.layout import Counter
 from worker.alarm import Alarm
 from worker.announcement import Announcement, Cause, EventKind
-from worker.connection import Connection, Deliver
-from worker.dialect import Dialect, DialectError, MatchFunction
+from worker.connection import Connection
+from worker.dialect import Dialect, MatchFunction
 from worker.exits import Exit
 from worker.login import LoginFunction
 from worker.output import Cells, Owner
-from worker.overlap import Item, Overlap
+from worker.overlap import Overlap
+from worker.pair import Pair
 from worker.session import Session
-from worker.session_state import OPEN, SERVING, State
+from worker.session_state import State
 from worker.spec import SECOND_NS, ConnectionSpec, SubscribeSpec
 from worker.together import Seen, Together, with_leg
-
-# From before its request leaves: some exchanges send data without being asked again, and the other
-# session's copy may be read before the answer to the handshake.
-JOINING = OPEN | {State.HANDSHAKING}
-BRINGING = JOINING | {State.DRAINING}
-MIND_S = 0.25
-STOOD_NS = 250_000_000  # our loop came so late: for a while it read nothing
 
 
 class Replacement(NamedTuple):
@@ -101,11 +95,7 @@ class Legs(ABC):
         self._disposals: set[asyncio.Task[None]] = set()
         self._subscription = spec.subscribe
         self._dialect = Dialect(spec, pong_matcher) if spec.dedup else None
-        self._overlap: Overlap | None = None
-        self._unfed: set[int] = set()  # sides without data in their session
-        self._counted = (0, 0, 0)  # of the overlap's numbers, in the counters already
-        self._mind_timer: asyncio.TimerHandle | None = None
-        self._mind_due_ns = 0
+        self._pair: Pair | None = None  # while there are two
         self._alarm = Alarm(self._expire)  # of what replaces sessions
         self._replacement = Replacement(Cause.OPERATOR, 0, 0)  # the latest
         self._stopping = False
@@ -147,7 +137,8 @@ class Legs(ABC):
     async def close(self) -> None:
         """Let go of timers and of what is kept between dials; the sessions must have ended."""
         self._alarm.cancel()
-        self._mind_no_more()
+        if self._pair is not None:
+            self._pair.close()
         for line in self.lines.values():
             await line.close()
         await asyncio.gather(*self._disposals)
@@ -196,8 +187,8 @@ class Legs(ABC):
         """End a line for good, whatever its state, and forget it."""
         line = self.lines.pop(side)
         line.stop()
-        if self._overlap is not None and self._overlap.sides[side].present:
-            self._deliver(self._overlap.leave(side))
+        if self._pair is not None:
+            self._pair.leave(side)
         self._show(self._together.drop(side), time.monotonic_ns())
         task = self._loop.create_task(line.close())
         self._disposals.add(task)
@@ -205,99 +196,44 @@ class Legs(ABC):
 
     # Two at a time ---------------------------------------------------------------------------
 
-    def _pair(self) -> Overlap:
+    def _go_beside(self) -> None:
         """Have what both lines bring delivered once, from now on."""
-        self._overlap = overlap = Overlap(self._spec.limits.max_overlap, self.WINDOW_NS)
-        self._counted = (0, 0, 0)
-        self._unfed = set()
+        overlap = Overlap(self._spec.limits.max_overlap, self.WINDOW_NS)
+        self._pair = pair = Pair(overlap, self._output, self._counters, self._dialect, self)
         for side, line in self.lines.items():
-            line.go_beside(self._deliverer(side, line, overlap))
-            self._mind_side(side, line.session, time.monotonic_ns())
-        self._mind()
-        return overlap
+            line.go_beside(pair.deliverer(side, line))
+            self._note_in_pair(side, line.session, time.monotonic_ns())
+        pair.mind()
 
-    def _unpair(self) -> None:
+    def _go_alone(self) -> None:
         """Hand on without ado what the only line brings."""
-        self._mind_no_more()
-        self._overlap = None
+        if self._pair is not None:
+            self._pair.close()
+            self._pair = None
         for line in self.lines.values():
             line.go_alone()
 
-    def _deliverer(self, side: int, line: Connection, overlap: Overlap) -> Deliver:
-        message, unfed, key_of = self._output.message, self._unfed, self._key_of
-        arrived, dialect = overlap.arrived, self._dialect
+    def _note_in_pair(self, side: int, machine: Session, now_ns: int) -> None:
+        if self._pair is not None:
+            hold = self._together.is_up_without(side)
+            self._pair.note(side, machine.state, now_ns, hold=hold)
 
-        def deliver(payload: bytes, is_text: bool, now_ns: int, wall_ns: int) -> None:
-            key = payload if dialect is None else key_of(dialect, payload)
-            before = overlap.duplicates
-            for item in arrived(side, key, (payload, is_text, now_ns, wall_ns)):
-                message(*item)
-            if side in unfed and now_ns != line.answer_ns:
-                self._feed_side(side, now_ns)
-            if overlap.duplicates != before:
-                self.on_match()
-
-        return deliver
-
-    def _key_of(self, dialect: Dialect, payload: bytes) -> bytes:
-        try:
-            return dialect.dedup_key(payload)
-        except DialectError as error:
-            self._output.dialect_error(error)
-            return payload
-
-    def _feed_side(self, side: int, now_ns: int) -> None:
-        if self.lines[side].session.state not in SERVING:
-            return
-        self._unfed.discard(side)
+    def on_first_data(self, side: int, now_ns: int) -> None:
+        """A session beside another has its first data (PairEvents)."""
         self._show(self._together.feed(side), now_ns)
         self.on_fed(side)
 
-    def _mind_side(self, side: int, machine: Session, now_ns: int) -> None:
-        """Have the overlap know whether a side has a session."""
-        overlap = self._overlap
-        if overlap is None:
-            return
-        was_there, is_there = overlap.sides[side].present, machine.state in BRINGING
-        if machine.state in JOINING and not was_there:
-            overlap.join(side, now_ns, hold=self._together.is_up_without(side))
-            self._unfed.add(side)
-        elif was_there and not is_there:
-            self._deliver(overlap.leave(side))
+    @abstractmethod
+    def on_fed(self, side: int) -> None:
+        """A session beside another has its first data."""
 
-    def _deliver(self, items: Sequence[Item]) -> None:
-        for item in items:
-            self._output.message(*item)
-        if items:
-            self._output.read()
+    @abstractmethod
+    def on_match(self) -> None:
+        """A message came that both sessions have (PairEvents)."""
 
-    def _mind(self) -> None:
-        overlap, now_ns = self._overlap, time.monotonic_ns()
-        assert overlap is not None
-        if self._mind_due_ns and now_ns > self._mind_due_ns + STOOD_NS:
-            overlap.stood(now_ns - self._mind_due_ns)
-        self._deliver(overlap.expire(now_ns))
-        self._count()
-        self._mind_due_ns = now_ns + int(MIND_S * 1e9)
-        self._mind_timer = self._loop.call_later(MIND_S, self._mind)
-
-    def _mind_no_more(self) -> None:
-        if self._overlap is not None:
-            self._count()  # what it counted since it was minded last
-        if self._mind_timer is not None:
-            self._mind_timer.cancel()
-            self._mind_timer = None
-        self._mind_due_ns = 0
-
-    def _count(self) -> None:
-        """Show in shared memory what the overlap counted."""
-        overlap = self._overlap
-        assert overlap is not None
-        counted = overlap.duplicates, overlap.unmatched, overlap.overflows
-        names = Counter.OVERLAP_DUPLICATES, Counter.OVERLAP_UNMATCHED, Counter.OVERLAP_OVERFLOWS
-        for counter, number, former in zip(names, counted, self._counted, strict=True):
-            self._counters[counter] += number - former
-        self._counted = counted
+    @abstractmethod
+    def on_count(self, overlap: Overlap) -> None:
+        """What two sessions brought was counted (PairEvents)."""
 
     # What the lines tell ---------------------------------------------------------------------
 
@@ -306,7 +242,7 @@ class Legs(ABC):
         if side not in self.lines or self.lines[side].session is not machine:
             return  # the end of one that was removed
         self._show(self._together.note(side, machine), now_ns)
-        self._mind_side(side, machine, now_ns)
+        self._note_in_pair(side, machine, now_ns)
 
     def _show(self, seen: Seen, now_ns: int) -> None:
         self._output.state(seen, now_ns)
@@ -346,14 +282,6 @@ class Legs(ABC):
     @abstractmethod
     def on_down(self, side: int) -> None:
         """A session has ended, or never came to be."""
-
-    @abstractmethod
-    def on_fed(self, side: int) -> None:
-        """A session beside another has its first data."""
-
-    @abstractmethod
-    def on_match(self) -> None:
-        """A message came that both sessions have."""
 
     @abstractmethod
     def on_notice(self, side: int) -> None:

@@ -14,6 +14,7 @@ from worker.announcement import Cause
 from worker.exits import Exit
 from worker.legs import Legs
 from worker.output import Cells, Owner
+from worker.overlap import Overlap
 from worker.rotation import Rotation, State
 from worker.session_state import State as SessionState
 from worker.spec import SECOND_NS, ConnectionSpec
@@ -79,7 +80,7 @@ class OneLeg(Legs):
                 self._make_second(second)
             case facts.DropSecond():
                 self._remove(second)
-                self._unpair()
+                self._go_alone()
             case facts.RenewSecond():
                 self.lines[second].renew(Cause.NO_FIRST_DATA)
             case facts.RenewFirst():
@@ -96,12 +97,12 @@ class OneLeg(Legs):
             case facts.Finish(overlap_ns):
                 self._finish(now_ns, overlap_ns)
             case facts.GiveUp():
-                self._unpair()
+                self._go_alone()
                 self._tell_rotation("failed")
 
     def _make_second(self, side: int) -> None:
         self._add(side)
-        self._pair()
+        self._go_beside()
         delay_s = 0.0 if self._replacement.cause is Cause.NOTICE else LISTEN_S
         self._dial_timer = self._loop.call_later(delay_s, self._dial_now)
 
@@ -116,17 +117,16 @@ class OneLeg(Legs):
 
     def _finish(self, now_ns: int, overlap_ns: int) -> None:
         found: dict[str, Any] = {}
-        if self._overlap is not None:
-            overlap = self._overlap
-            self._deliver(overlap.leave(self._first))
-            self._count()
+        if self._pair is not None:
+            overlap = self._pair.overlap
+            self._pair.leave(self._first)
             found = {
                 "overlap_s": round(overlap_ns / SECOND_NS, 3),
                 "duplicates": overlap.duplicates,
                 "unmatched": overlap.unmatched,
                 "overflows": overlap.overflows,
             }
-            self._unpair()
+            self._go_alone()
         self._finished(self._first, now_ns, **found)
 
     # What the lines tell ---------------------------------------------------------------------
@@ -149,9 +149,12 @@ class OneLeg(Legs):
         if self._awaits_match:
             self._tell(facts.Matched())
         elif self._rotation.state is State.SETTLING:
-            assert self._overlap is not None
-            if not self._overlap.sides[1 - self._first].waiting:
+            assert self._pair is not None
+            if not self._pair.overlap.sides[1 - self._first].waiting:
                 self._tell(facts.Settled())
+
+    def on_count(self, overlap: Overlap) -> None:
+        """What two sessions brought was counted: told when the rotation is done."""
 
     def on_notice(self, side: int) -> None:
         """The exchange announces the end of a session."""

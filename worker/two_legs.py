@@ -14,6 +14,7 @@ from worker.announcement import Cause
 from worker.exits import Exit
 from worker.legs import Legs
 from worker.output import Cells, Owner
+from worker.overlap import Overlap
 from worker.session import Session
 from worker.spec import SECOND_NS, ConnectionSpec
 from worker.turns import Turns
@@ -41,7 +42,7 @@ class TwoLegs(Legs):
         """Dial both."""
         for side in (0, 1):
             self._add(side)
-        self._pair()
+        self._go_beside()
         for line in list(self.lines.values()):
             line.start()
 
@@ -85,10 +86,9 @@ class TwoLegs(Legs):
     def _expire(self) -> None:
         self._tell(turns.Tick())
 
-    def _count(self) -> None:
-        super()._count()
-        assert self._overlap is not None
-        for number, side in enumerate(self._overlap.sides):
+    def on_count(self, overlap: Overlap) -> None:
+        """Show which leg was the first, and by how much (PairEvents)."""
+        for number, side in enumerate(overlap.sides):
             self._counters[WINS[number]] += side.wins - self._wins[number]
             self._wins[number] = side.wins
             self._words[WORDS[number][3]] = side.lag_mean_ns
