@@ -27,7 +27,7 @@ from supervisor.fleet_model import schema as fleet_schema
 from supervisor.fleets import find
 
 WATCH_S = 1.0
-ANSWER_DELAY_MAX_S = 86_400.0
+SIMULATED_MAX_S = 86_400.0
 # Of these a reader takes what it wants and goes: `supervisor tap | head`.
 STREAMS = ("status", "explain", "events", "tap")
 
@@ -45,6 +45,13 @@ def a_number(value: float) -> float:
     if math.isnan(value):
         raise typer.BadParameter("nan is not a number")
     return value
+
+
+def an_address(text: str) -> str:
+    """Refuse what names none."""
+    if not text:
+        raise typer.BadParameter("must name an address; 0.0.0.0 means all")
+    return text
 
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The fleet.toml.")]
@@ -250,16 +257,18 @@ def shutdown(
     return orders.give("shutdown", [], fleet=fleet, wait_s=wait, keep=keep)
 
 
-def age_option(name: str, text: str) -> Any:
+def seconds(name: str, text: str) -> Any:
     """Return an option of the simulator that is a number of seconds."""
     return typer.Option(
-        name, metavar="SECONDS", min=0, max=ANSWER_DELAY_MAX_S, callback=a_number, help=text
+        name, metavar="SECONDS", min=0, max=SIMULATED_MAX_S, callback=a_number, help=text
     )
 
 
 @verb
 def simulate(
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = DEFAULTS.host,
+    host: Annotated[
+        str, typer.Option("--host", callback=an_address, help="Address to listen on.")
+    ] = DEFAULTS.host,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="0: any free.")
     ] = DEFAULTS.port,
@@ -276,22 +285,12 @@ def simulate(
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="Of everything random.")
     ] = DEFAULTS.seed,
-    answer_delay: Annotated[
-        float,
-        typer.Option(
-            "--answer-delay",
-            metavar="SECONDS",
-            min=0,
-            max=ANSWER_DELAY_MAX_S,
-            callback=a_number,
-            help="Added to every answer.",
-        ),
-    ] = DEFAULTS.answer_delay_s,
+    answer_delay: Annotated[float, seconds("--answer-delay", "Added to every answer.")] = 0,
     shared: Annotated[
         bool, typer.Option("--shared", help="One market for all sessions of an exchange.")
     ] = DEFAULTS.shared,
-    max_age: Annotated[float, age_option("--max-age", "Close sessions of that age; 0: never.")] = 0,
-    notice: Annotated[float, age_option("--notice", "Say so that long before; 0: not.")] = 0,
+    max_age: Annotated[float, seconds("--max-age", "Close sessions of that age; 0: never.")] = 0,
+    notice: Annotated[float, seconds("--notice", "Say so that long before; 0: not.")] = 0,
 ) -> int:
     """Be an exchange: Binance, Bybit, OKX, Kraken and HTX, with faults on command."""
     return exchange_process.simulate(

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from supervisor.errors import FleetError
 from supervisor.exchange_spec import SimulatorSpec
 from supervisor.exit_codes import CONFIGURATION
@@ -73,7 +75,7 @@ class ExchangeProcess:
 
     def _start(self) -> None:
         theirs, self._lifeline = os.pipe()
-        command = [*_command(self._spec), "--lifeline", str(theirs)]
+        command = [*_command(self._spec), str(theirs)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -140,8 +142,5 @@ def simulate(spec: SimulatorSpec) -> int:
 
 
 def _command(spec: SimulatorSpec) -> list[str]:
-    command = [sys.executable, "-P", "-m", "supervisor.simulator"]
-    command += ["--host", spec.host, "--port", str(spec.port), "--rate", str(spec.rate)]
-    command += ["--seed", str(spec.seed), "--answer-delay", str(spec.answer_delay_s)]
-    command += ["--max-age", str(spec.max_age_s), "--notice", str(spec.notice_s)]
-    return [*command, "--shared"] if spec.shared else command
+    said = msgspec.json.encode(spec).decode()
+    return [sys.executable, "-P", "-m", "supervisor.simulator", said]

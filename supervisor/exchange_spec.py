@@ -1,4 +1,7 @@
-"""What the simulated exchange is told to do: by fleet.toml, by ``simulate``, by its own process."""
+"""What the simulated exchange is told to do, by fleet.toml or by ``simulate``.
+
+Bounds are checked by those two; its process believes what it is told.
+"""
 
 from dataclasses import dataclass
 

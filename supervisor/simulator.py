@@ -4,28 +4,24 @@ A real WebSocket server (``exchange_session``). Commands are plain HTTP on the s
 (docs/simulator.md).
 """
 
-import argparse
 import asyncio
 import errno
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import uvloop
 
 from supervisor.exchange_dialects import EXCHANGES
 from supervisor.exchange_faults import KINDS, Fault, FaultBoard
 from supervisor.exchange_session import COMMANDS, Session
 from supervisor.exchange_shared import SharedFeed
-from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
+from supervisor.exchange_spec import SimulatorSpec
 from supervisor.exit_codes import CONFIGURATION, OK
 from worker.linux import set_process_name
-
-RATE_MIN = 1e-6
-ANSWER_DELAY_MAX_S = 366 * 86_400  # as of every duration in fleet.toml
 
 
 class Exchanges:
@@ -132,49 +128,12 @@ def _cannot_listen(spec: SimulatorSpec, error: Exception) -> str:
     return f"cannot listen on {spec.host}:{spec.port}: {why}; choose another {mend}"
 
 
-def _number(low: float, high: float) -> Callable[[str], float]:
-    """Return a parser of numbers within bounds, for argparse."""
-
-    def number(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:  # nor NaN
-            raise argparse.ArgumentTypeError(f"must be {low:g} to {high:g}, got {text}")
-        return value
-
-    return number
-
-
-def _host(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("must name an address; 0.0.0.0 means all")
-    return text
-
-
 def main() -> int:
-    """Parse the process's own arguments and serve."""
-    parser = argparse.ArgumentParser(prog="python -m supervisor.simulator", description=__doc__)
-    parser.add_argument("--host", type=_host, default=DEFAULTS.host)
-    parser.add_argument("--port", type=int, default=DEFAULTS.port)
-    parser.add_argument("--rate", type=_number(RATE_MIN, RATE_MAX), default=DEFAULTS.rate)
-    parser.add_argument("--seed", type=int, default=DEFAULTS.seed)
-    parser.add_argument("--answer-delay", type=_number(0, ANSWER_DELAY_MAX_S), default=0.0)
-    parser.add_argument("--shared", action="store_true")
-    for option in ("--max-age", "--notice"):
-        parser.add_argument(option, type=_number(0, ANSWER_DELAY_MAX_S), default=0.0)
-    parser.add_argument("--lifeline", type=int, default=None)
-    arguments = parser.parse_args()
+    """Serve as the arguments say: a ``SimulatorSpec`` as JSON, and the lifeline's descriptor."""
+    spec = msgspec.json.decode(sys.argv[1], type=SimulatorSpec)
+    lifeline = int(sys.argv[2]) if len(sys.argv) > 2 else None
     set_process_name("fw-exchange")
-    spec = SimulatorSpec(
-        host=arguments.host,
-        port=arguments.port,
-        rate=arguments.rate,
-        seed=arguments.seed,
-        answer_delay_s=arguments.answer_delay,
-        shared=arguments.shared,
-        max_age_s=arguments.max_age,
-        notice_s=arguments.notice,
-    )
-    return uvloop.run(serve(spec, arguments.lifeline))
+    return uvloop.run(serve(spec, lifeline))
 
 
 if __name__ == "__main__":

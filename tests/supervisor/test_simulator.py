@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from exchange import running_exchange
+from exchange import running_exchange, simulator
 from fleet import wait_for
 
 from supervisor.exchange_dialects import EXCHANGES
@@ -246,7 +246,7 @@ def test_sessions_come_and_go_without_leaks(exchange):
 
 
 def test_a_taken_port_is_a_sentence_and_exit_5(exchange):
-    command = [sys.executable, "-P", "-m", "supervisor.simulator", "--port", str(exchange.port)]
+    command = simulator(port=exchange.port)
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
     assert done.returncode == 5
     assert done.stderr.startswith(f"simulator: cannot listen on 127.0.0.1:{exchange.port}")
@@ -255,8 +255,7 @@ def test_a_taken_port_is_a_sentence_and_exit_5(exchange):
 
 def test_it_ends_with_its_lifeline():
     theirs, ours = os.pipe()
-    command = [sys.executable, "-P", "-m", "supervisor.simulator", "--port", "0"]
-    command += ["--lifeline", str(theirs)]
+    command = [*simulator(port=0), str(theirs)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[theirs]) as process:
         os.close(theirs)
         assert process.stdout.readline().startswith(b"LISTENING")
@@ -351,14 +350,6 @@ def test_a_port_in_use_is_exit_5_with_a_sentence(exchange):
 )  # fmt: skip
 def test_an_option_out_of_bounds_is_exit_2(option, value):
     assert simulate(option, value).returncode == 2
-
-
-@pytest.mark.parametrize("value", ["nan", "0", "-1", "inf"])
-def test_the_process_itself_refuses_a_rate_that_is_none(value):
-    command = [sys.executable, "-P", "-m", "supervisor.simulator", f"--rate={value}"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,15 @@ class Exchange:
         return [s for s in self.command("sessions") if not tag or s["tag"] == tag]
 
 
+def simulator(**options):
+    """The command of a simulator; options as of its ``SimulatorSpec``."""
+    return [sys.executable, "-P", "-m", "supervisor.simulator", json.dumps(options)]
+
+
 @contextlib.contextmanager
 def running_exchange(**options):
-    """A simulator on a free port; options as of its command line, with underscores."""
-    command = [sys.executable, "-P", "-m", "supervisor.simulator", "--port", "0"]
-    for name, value in options.items():
-        command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+    """A simulator on a free port; options as of its ``SimulatorSpec``."""
+    command = simulator(port=0, **options)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             words = process.stdout.readline().split()

@@ -96,7 +96,7 @@ def test_at_its_age_a_session_is_replaced_again_and_again(tmp_path):
 
 def test_an_exchange_that_says_it_will_close_is_left_before_it_does(tmp_path):
     extra = "notice = [\"e == 'serverShutdown'\"]\n"
-    with rotating(tmp_path, extra, max_age=22, notice=10) as (_fleet, exchange, listener):
+    with rotating(tmp_path, extra, max_age_s=22, notice_s=10) as (_fleet, exchange, listener):
         (before,) = exchange.sessions("a")
         (done,) = wait_for(lambda: rotations(listener), "done", 60)
         assert done["cause"] == "notice"
