@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
@@ -20,12 +20,12 @@ from websockets.server import ServerProtocol
 from supervisor.exchange_dialects import EXCHANGES, Exchange, Message
 from supervisor.exchange_faults import Fault, FaultBoard, FaultKind, reset, spoil
 from supervisor.exchange_feed import TICK_S, Feed, Market
+from supervisor.exchange_pings import Pings
 from supervisor.exchange_shared import SharedFeed
 from supervisor.exchange_spec import SimulatorSpec
 
 COMMANDS = "/-/"
 HALF_OPEN_CHECK_S = 0.1
-GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 
 
 class Server(Protocol):
@@ -91,8 +91,7 @@ class Session(asyncio.Protocol):
         self._feed = Feed(server.spec.rate)
         self._shared: SharedFeed | None = None
         self._given = 0  # messages of a shared market
-        self._unanswered_ms: list[int] = []
-        self._unanswered_frames = 0
+        self._our_pings: Pings | None = None
         self.path, self.tag = "", ""
         self.number = 0
         self.received = self.pings = 0
@@ -209,13 +208,9 @@ class Session(asyncio.Protocol):
         self._opened = time.monotonic()
         for message in exchange.greeting():
             self._send(message)
-        for interval_s, beat in (
-            (exchange.server_ping_s, self._ping_message),
-            (exchange.ping_frames_s, self._ping_frame),
-            (exchange.heartbeat_s, self._heartbeat),
-        ):
-            if interval_s:
-                self._later(interval_s, beat, interval_s)
+        self._our_pings = Pings(exchange, self._engine, self._send, self._later)
+        if exchange.heartbeat_s:
+            self._later(exchange.heartbeat_s, self._heartbeat, exchange)
         spec = self._server.spec
         if spec.max_age_s:
             self._later(spec.max_age_s, self._grow_old)
@@ -225,15 +220,16 @@ class Session(asyncio.Protocol):
     # What the client says --------------------------------------------------------------------
 
     def _frame(self, frame: Frame) -> None:
-        exchange = self._exchange
+        exchange, our_pings = self._exchange, self._our_pings
+        if exchange is None or our_pings is None:
+            return
         if frame.opcode is Opcode.PONG:
-            self._unanswered_frames = 0
-        if frame.opcode is not Opcode.TEXT or exchange is None:
+            our_pings.note_pong_frame()
+        if frame.opcode is not Opcode.TEXT:
             return
         self.received += 1
         text = bytes(frame.data).decode("utf-8", "replace")
-        if self._unanswered_ms and exchange.is_pong(text, self._unanswered_ms[-1]):
-            self._unanswered_ms.clear()
+        if our_pings.takes(text):
             return
         answer = exchange.pong(text)
         if answer is not None:
@@ -314,7 +310,7 @@ class Session(asyncio.Protocol):
 
     def _grow_old(self) -> None:
         if self._engine.state is State.OPEN:
-            self._engine.send_close(GOING_AWAY, "too old")
+            self._engine.send_close(CloseCode.GOING_AWAY, "too old")
 
     def _notice(self) -> None:
         if self._exchange is not None:
@@ -335,32 +331,10 @@ class Session(asyncio.Protocol):
                 self._send(self._exchange.data(self._market, number, now_ms))
         self._later(feed.pause_s, self._flow)
 
-    def _ping_message(self, interval_s: float) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        if len(self._unanswered_ms) >= exchange.misses_allowed:
-            self._engine.send_close(1003, "ping check expired")
-            return
-        now_ms = time.time_ns() // 1_000_000
-        self._unanswered_ms.append(now_ms)
-        self._send(exchange.server_ping(now_ms))
-        self._later(interval_s, self._ping_message, interval_s)
-
-    def _ping_frame(self, interval_s: float) -> None:
-        assert self._exchange is not None
-        if self._unanswered_frames >= self._exchange.misses_allowed:
-            self._engine.send_close(1008, "Pong timeout")
-            return
-        self._unanswered_frames += 1
-        if self._engine.state is State.OPEN:
-            self._engine.send_ping(str(time.time_ns() // 1_000_000).encode())
-        self._later(interval_s, self._ping_frame, interval_s)
-
-    def _heartbeat(self, interval_s: float) -> None:
-        assert self._exchange is not None
+    def _heartbeat(self, exchange: Exchange) -> None:
         if self._feed.has_begun and self._suffers(FaultKind.MUTE_DATA):
-            self._send(self._exchange.heartbeat())
-        self._later(interval_s, self._heartbeat, interval_s)
+            self._send(exchange.heartbeat())
+        self._later(exchange.heartbeat_s, self._heartbeat, exchange)
 
     # Faults ----------------------------------------------------------------------------------
 
