@@ -129,12 +129,7 @@ def connection_spec(
         tls_ca=table.tls.ca,
         proxy=None if table.proxy is None else _maybe_secret(table.proxy),
         source_address=table.socket.source_address,
-        socket=SocketSpec(
-            receive_buffer=table.socket.receive_buffer or 0,
-            send_buffer=table.socket.send_buffer or 0,
-            busy_poll_us=table.socket.busy_poll or 0,
-            quickack=table.socket.quickack,
-        ),
+        socket=_socket(table.socket),
         process=_process(table.process),
         login=table.login,
         secrets=tuple((name, _secret(value)) for name, value in table.secrets.items()),
@@ -149,23 +144,40 @@ def connection_spec(
         reconnect=_reconnect(table.reconnect),
         restart=_restart(table.restart),
         hang=HangSpec(warn_after_ns=table.hang.warn_after, timeout_ns=table.hang.timeout),
-        publish=PublishSpec(
-            control=table.publish.control,
-            key=table.publish.key,
-            sndhwm=table.publish.sndhwm,
-            sndbytes=table.publish.sndbytes,
-            ring=table.publish.stats.ring,
-            journal=whole_pages(table.publish.journal.size),
-        ),
-        limits=LimitsSpec(
-            max_message=table.limits.max_message,
-            max_inflated=table.limits.max_inflated,
-            max_control_bytes=table.limits.max_control_bytes,
-            max_overlap=table.limits.max_overlap,
-        ),
+        publish=_publish(table.publish),
+        limits=_limits(table.limits),
         stop_timeout_ns=table.stop_timeout,
         start_timeout_ns=table.start_timeout,
         ready_timeout_ns=table.ready_timeout,
+    )
+
+
+def _socket(table: model.SocketTable) -> SocketSpec:
+    return SocketSpec(
+        receive_buffer=table.receive_buffer or 0,
+        send_buffer=table.send_buffer or 0,
+        busy_poll_us=table.busy_poll or 0,
+        quickack=table.quickack,
+    )
+
+
+def _publish(table: model.PublishTable) -> PublishSpec:
+    return PublishSpec(
+        control=table.control,
+        key=table.key,
+        sndhwm=table.sndhwm,
+        sndbytes=table.sndbytes,
+        ring=table.stats.ring,
+        journal=whole_pages(table.journal.size),
+    )
+
+
+def _limits(table: model.LimitsTable) -> LimitsSpec:
+    return LimitsSpec(
+        max_message=table.max_message,
+        max_inflated=table.max_inflated,
+        max_control_bytes=table.max_control_bytes,
+        max_overlap=table.max_overlap,
     )
 
 

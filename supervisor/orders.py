@@ -79,27 +79,14 @@ def give(
     names = select(patterns, list(before)) if patterns else []
     signal_wanted = full_signal_name(signal_name)
     order = Order(verb, tuple(names), signal_wanted, absolute(file), dry_run, keep)
-    if verb == "kill":
-        for name in names:
-            if not before[name].pid:
-                print(f"{name}: no process, nothing to kill", file=sys.stderr)
-    patience_s = RELOAD_TIMEOUT_S if verb == "reload" else REPLY_TIMEOUT_S
+    for name in names if verb == "kill" else ():
+        if not before[name].pid:
+            print(f"{name}: no process, nothing to kill", file=sys.stderr)
     given_s = time.monotonic()
-    reply = send_order(control, order, patience_s)
-    if reply is None:
-        raise TimedOut(
-            f"the supervisor of {shm_dir.name!r} did not answer within {patience_s:g} s; "
-            "it may be stopped or hung (supervisor status tells its pid)"
-        )
-    if as_json and reply.document is not None:
-        print(json.dumps(reply.document), flush=True)
-        if reply.error:
-            return reply.code
-    elif reply.error:
-        raise OrderRefused(reply.error, reply.code)
-    else:
-        for line in reply.lines:
-            print(line, flush=True)
+    reply = _answer(control, order, shm_dir.name)
+    _show(reply, as_json=as_json)
+    if reply.error:
+        return reply.code
     if wait_s:
         chosen = {name: before[name] for name in names}
         if verb == "reload":
@@ -107,6 +94,28 @@ def give(
         else:
             _wait(verb, partial(_pending, verb, shm_dir, chosen, given_s), wait_s)
     return OK
+
+
+def _answer(control: Path, order: Order, fleet: str) -> Reply:
+    patience_s = RELOAD_TIMEOUT_S if order.verb == "reload" else REPLY_TIMEOUT_S
+    reply = send_order(control, order, patience_s)
+    if reply is None:
+        raise TimedOut(
+            f"the supervisor of {fleet!r} did not answer within {patience_s:g} s; "
+            "it may be stopped or hung (supervisor status tells its pid)"
+        )
+    return reply
+
+
+def _show(reply: Reply, *, as_json: bool) -> None:
+    """Print an answer; raise ``OrderRefused`` for a refusal that is not printed."""
+    if as_json and reply.document is not None:
+        print(json.dumps(reply.document), flush=True)
+    elif reply.error:
+        raise OrderRefused(reply.error, reply.code)
+    else:
+        for line in reply.lines:
+            print(line, flush=True)
 
 
 def full_signal_name(wanted: str) -> str:
