@@ -54,6 +54,14 @@ def is_locked(path: Path, *, finished: bool = True) -> bool:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a segment's owner lives; what is no segment, or cannot be read, has none."""
+    try:
+        return is_locked(path)
+    except SegmentError:
+        return False
+
+
 def _open_ours(path: Path, *, finished: bool = True, access: int = os.O_RDONLY) -> int:
     """Open a regular file that carries our magic, or nothing at all: somebody may have cut it."""
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from shm.errors import SegmentError
 from shm.process import boot_id, start_ticks
-from shm.segment_lock import holder, is_locked
+from shm.segment_lock import holder, is_held
 from shm.stats import stats_path
 from supervisor.registry_view import RegistryView
 from supervisor.slot import Former, Slot
@@ -82,7 +82,7 @@ def find_living(shm_dir: Path, name: str, slot: Slot | None, kept: Kept | None) 
         return _opened(held.pid, held.start_ticks, held.incarnation)
     if kept is not None:  # its helper has not reaped it, so the number is still its own
         return _opened(kept.pid, start_ticks(kept.pid), kept.incarnation)
-    if slot is None or not slot.pid or not (_is_locked(path) or _looks_like(slot.pid, name)):
+    if slot is None or not slot.pid or not (is_held(path) or _looks_like(slot.pid, name)):
         return None
     return _opened(slot.pid, slot.start_ticks, slot.incarnation)
 
@@ -98,13 +98,6 @@ def _opened(pid: int, ticks: int, incarnation: int) -> Living | None:
             return Living(pid, ticks, incarnation, pidfd)
     os.close(pidfd)
     return None
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        return is_locked(path)
-    except SegmentError:
-        return False
 
 
 def _looks_like(pid: int, name: str) -> bool:

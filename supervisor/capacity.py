@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shm.directory import base_directory, fleet_directory
-from shm.errors import SegmentError
 from shm.journal import journal_path
 from shm.journal_layout import journal_bytes
 from shm.layout import stats_bytes
-from shm.segment_lock import is_locked
+from shm.segment_lock import is_held
 from shm.stats import stats_path
 from supervisor.errors import FleetError
 from supervisor.exit_codes import CONFIGURATION
@@ -132,8 +131,8 @@ def _kept_bytes(directory: Path, connection: ConnectionSpec) -> int:
         pass
     try:
         path = stats_path(directory, connection.name)
-        kept += path.stat().st_size if is_locked(path) else 0
-    except (OSError, SegmentError):
+        kept += path.stat().st_size if is_held(path) else 0
+    except OSError:
         pass
     return min(kept, segment_bytes(connection))
 

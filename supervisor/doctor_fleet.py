@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shm.directory import base_directory, user_directory
-from shm.errors import DirectoryRefused, SegmentError
-from shm.segment_lock import is_locked
+from shm.errors import DirectoryRefused
+from shm.segment_lock import is_held
 from shm.stats import SUFFIX as STATS_SUFFIX
 from supervisor import descriptors, ownership
 from supervisor.capacity import TooLarge, memory_limits, refuse_if_too_large
@@ -168,15 +168,8 @@ def _dead_segments() -> Iterator[Path]:
     for directory in directories:
         segments = list(directory.glob(f"*{STATS_SUFFIX}"))
         is_fleet = segments or table_file(directory).exists()
-        if is_fleet and not is_supervised(directory) and not any(map(_is_held, segments)):
+        if is_fleet and not is_supervised(directory) and not any(map(is_held, segments)):
             yield directory
-
-
-def _is_held(segment: Path) -> bool:
-    try:
-        return is_locked(segment)
-    except (SegmentError, OSError):
-        return False
 
 
 def _dead_sockets() -> Iterator[Path]:

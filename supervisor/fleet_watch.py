@@ -3,13 +3,12 @@
 The fleet need not run, nor be there at all; it may end and be run anew, with other connections.
 """
 
-import contextlib
 import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 
 from shm.errors import DirectoryRefused, SegmentError
-from shm.segment_lock import is_locked
+from shm.segment_lock import is_held
 from shm.stats import stats_path
 from supervisor.errors import NoSuchFleet
 from supervisor.fleets import find, is_supervised, opened, select, slots_of
@@ -85,8 +84,4 @@ class FleetWatch:
             return False
         if is_supervised(self.shm_dir):
             return False
-        for name in self.names:
-            with contextlib.suppress(SegmentError):
-                if is_locked(stats_path(self.shm_dir, name)):
-                    return False
-        return True
+        return not any(is_held(stats_path(self.shm_dir, name)) for name in self.names)

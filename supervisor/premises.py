@@ -20,7 +20,7 @@ from shm.errors import SegmentError
 from shm.journal import SUFFIX as JOURNAL_SUFFIX
 from shm.journal import journal_path
 from shm.process import start_ticks
-from shm.segment_lock import check_ours, is_locked
+from shm.segment_lock import check_ours, is_held, is_locked
 from shm.stats import SUFFIX as STATS_SUFFIX
 from shm.stats import stats_path
 from supervisor import checked, ownership
@@ -153,7 +153,7 @@ class Premises:
     @property
     def inhabited(self) -> bool:
         """Whether a worker of an earlier life lives."""
-        return any(_is_held(path) for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"))
+        return any(is_held(path) for path in self.shm_dir.glob(f"*{STATS_SUFFIX}"))
 
     def keep(self, kept: bool = True) -> None:
         """Leave everything as it is at the end, for the next supervisor, or do not."""
@@ -266,7 +266,7 @@ class Premises:
     def _sweep(self, former_names: list[str]) -> None:
         """Remove what killed processes left, and what belongs to connections now gone."""
         for name in {*former_names, *self._names}:  # what an earlier life changed is over
-            if not _is_held(stats_path(self.shm_dir, name)):
+            if not is_held(stats_path(self.shm_dir, name)):
                 _remove_spec(spec_file(self.shm_dir, name))
                 _remove_tuning(tuning_file(self.shm_dir, name))
         for suffix, kept in ((STATS_SUFFIX, self._names), (JOURNAL_SUFFIX, self._journaled)):
@@ -313,13 +313,6 @@ def _refuse_unless_ours(segment: Path) -> None:
     except SegmentError as error:
         why = error.why.removesuffix("; move it away")
         raise RuntimeDirectoryRefused(segment, why, "move it away") from error
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        return is_locked(path)
-    except SegmentError:
-        return False
 
 
 def _remove_segment(path: Path, *, finished: bool = True) -> None:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from worker.respec import COSTS, Change, changed_keys, cost_of
+from worker.respec import changed_keys
 from worker.spec import ConnectionSpec
-
-NEW_RUN = "new run"  # what a key of the fleet itself costs
 
 # Fields of a specification that have another name in fleet.toml. Besides, "_ns" is dropped.
 KEYS = {
@@ -148,24 +146,3 @@ def _shown(value: object) -> str:
 def key_of(field: str) -> str:
     """Return what fleet.toml calls a field of a specification."""
     return KEYS.get(field, field.removesuffix("_ns"))
-
-
-def cost_of_key(key: str) -> str:
-    """Return what a changed key of fleet.toml costs: docs/fleet-toml.md shows it."""
-    if key.startswith(("fleet.", "simulator.")):
-        return NEW_RUN
-    if key == "name":
-        return "another connection"
-    if key.startswith("budget."):
-        key = "budget"
-    by_key = {key_of(field): cost_of(field) for field in (*COSTS, *KEYS) if field != "subscribe"}
-    parts = key.replace("[]", "").split(".")
-    for length in range(len(parts), 0, -1):
-        if (cost := by_key.get(".".join(parts[:length]))) is not None:
-            return _word(cost)
-    below = {cost for known, cost in by_key.items() if known.startswith(f"{key}.")}
-    return ", ".join(_word(cost) for cost in sorted(below))
-
-
-def _word(cost: Change) -> str:
-    return cost.name.lower()

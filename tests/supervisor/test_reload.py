@@ -3,12 +3,12 @@
 from dataclasses import fields, replace
 
 import pytest
-from fleet_reference import rows
+from fleet_reference import cost_of_key, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.fleetfile import load
-from supervisor.reload import KEYS, Doing, Plan, Step, cost_of_key, key_of, needs_new_run, plan
+from supervisor.reload import KEYS, Doing, Plan, Step, key_of, needs_new_run, plan
 from worker.respec import COSTS, Change, changed_keys, cost
 from worker.spec import (
     AckSpec,

@@ -9,7 +9,8 @@ from supervisor.fleet_model import (
     SecretTable,
     SimulatorTable,
 )
-from supervisor.reload import cost_of_key
+from supervisor.reload import KEYS, key_of
+from worker.respec import COSTS, cost_of
 
 VALUES = ("TextMatch", "SecretTable")  # one value each, though written as a table
 
@@ -68,3 +69,24 @@ def rows():
             cost = "as its key" if model is SecretTable else cost_of_key(path)
             yield f"| `{path}` | {default_of(field, inner)} | {cost} | {meaning} |"
         yield ""
+
+
+def cost_of_key(key):
+    """Return what a changed key of fleet.toml costs."""
+    if key.startswith(("fleet.", "simulator.")):
+        return "new run"
+    if key == "name":
+        return "another connection"
+    if key.startswith("budget."):
+        key = "budget"
+    by_key = {key_of(field): cost_of(field) for field in (*COSTS, *KEYS) if field != "subscribe"}
+    parts = key.replace("[]", "").split(".")
+    for length in range(len(parts), 0, -1):
+        if (cost := by_key.get(".".join(parts[:length]))) is not None:
+            return word(cost)
+    below = {cost for known, cost in by_key.items() if known.startswith(f"{key}.")}
+    return ", ".join(word(cost) for cost in sorted(below))
+
+
+def word(cost):
+    return cost.name.lower()
