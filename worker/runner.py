@@ -43,20 +43,15 @@ from worker.orphan import Guardian
 from worker.placement import PENDING, Placement
 from worker.publisher import Publisher
 from worker.report import Report
-from worker.silence import TopicSilence
 from worker.spec import Assignment, ConnectionSpec
 from worker.succession import Succession
+from worker.topic_watch import TopicWatch
 from worker.tuning import Fact, TuningFile
 from worker.two_legs import TwoLegs
 
 log = logging.getLogger("worker")
 
 SETTLE_S = 5.0
-TOPIC_SCANS = 4  # within one data_silence
-# An exchange that goes quiet makes all its topics stale at once. Telling it costs 25 us a topic, in
-# which nothing is read, and the ring of events holds 256.
-TOPIC_CHANGES_MAX = 50
-TOPIC_PAUSE_S = 0.02
 
 
 class Runner:
@@ -109,7 +104,7 @@ class Runner:
         self.read = self._publisher.flush
         if spec.publish.key is not None:
             self.message = self._message_of_key
-        self._topic_timer: asyncio.TimerHandle | None = None
+        self._topic_watch = TopicWatch(self._publisher.topics, self.announce)
         self._numbers = itertools.count(1)  # of sessions, over all connections of this process
         self._line = Succession(spec, self._connection_of, self._end, stats.counters)
         self._settle_timer: asyncio.TimerHandle | None = None
@@ -119,7 +114,7 @@ class Runner:
         """Return the sessions of a connection, which tell us everything; be ready for it."""
         pong_matcher, login = _functions(spec)
         self._dialect = Dialect(spec, pong_matcher)
-        self._watch_topics(spec)
+        self._go_by(spec)
         legs: type[Legs] = OneLeg if spec.legs == 1 else TwoLegs
         return legs(
             spec,
@@ -193,36 +188,16 @@ class Runner:
 
     # Beside it -------------------------------------------------------------------------------
 
-    def _watch_topics(self, spec: ConnectionSpec) -> None:
+    def _go_by(self, spec: ConnectionSpec) -> None:
+        """Go by this specification from now on."""
         self._spec = spec
-        self._topic_silence = TopicSilence(spec.liveness.data_silence_ns)
-        self._scan_topics()
-
-    def _scan_topics(self) -> None:
-        if self._topic_timer is not None:
-            self._topic_timer.cancel()
-        limit_ns = self._spec.liveness.data_silence_ns
-        if not limit_ns or self._spec.publish.key is None:
-            return
-        changes = self._topic_silence.scan(
-            time.monotonic_ns(), self._publisher.topics(), TOPIC_CHANGES_MAX
-        )
-        more = len(changes) == TOPIC_CHANGES_MAX
-        pause_s = TOPIC_PAUSE_S if more else limit_ns / TOPIC_SCANS / 1e9
-        self._topic_timer = self._loop.call_later(pause_s, self._scan_topics)
-        for key, stale, age_ns in changes:
-            self.announce(
-                Announcement(
-                    kind=EventKind.STALE if stale else EventKind.FRESH,
-                    cause=Cause.DATA_SILENCE if stale else "",
-                    detail={"key": key, "age_s": round(age_ns / 1e9, 6)},
-                )
-            )
+        has_topics = spec.publish.key is not None
+        self._topic_watch.start(spec.liveness.data_silence_ns if has_topics else 0)
 
     def _cancel_timers(self) -> None:
-        for timer in (self._topic_timer, self._settle_timer):
-            if timer is not None:
-                timer.cancel()
+        self._topic_watch.close()
+        if self._settle_timer is not None:
+            self._settle_timer.cancel()
 
     def _settle(self) -> None:
         """Try again what the system allows ten times a second only, for all users together."""
@@ -244,7 +219,7 @@ class Runner:
             return
         self._line.take(wanted)
         if self._line.spec.liveness != self._spec.liveness:
-            self._watch_topics(self._line.spec)
+            self._go_by(self._line.spec)
 
     def _guardian(self) -> Guardian:
         assignment = self._assignment
