@@ -43,7 +43,7 @@ from supervisor.zygote_link import (
     WorkerSpawned,
     receive_request,
 )
-from worker import runner, running
+from worker import process, running
 from worker.linux import kill_group, set_process_name, signal_name
 from worker.memory import fill_gaps
 
@@ -281,7 +281,7 @@ def main() -> None:
     os.set_inheritable(door.fileno(), False)
     door.setblocking(False)
     door.listen(BACKLOG)  # again: who connects shall see that it is us (SO_PEERCRED)
-    runner.prepare()
+    process.prepare()
     gc.collect()
     fill_gaps()
     running.gather()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from worker import runner
+from worker import process
 from worker.exits import Exit
 from worker.spec import Assignment
 
@@ -54,7 +54,7 @@ def become_worker(listener: socket.socket, assignment: int) -> None:
         size = os.fstat(assignment).st_size
         body = os.pread(assignment, size, 0)
         os.close(assignment)
-        code = runner.main(_assignments.decode(body), listener.fileno())
+        code = process.main(_assignments.decode(body), listener.fileno())
     except BaseException:
         with contextlib.suppress(BaseException):  # stderr may be broken, or gone
             traceback.print_exc()

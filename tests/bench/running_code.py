@@ -19,7 +19,7 @@ import zmq
 from bench.children import Exchange
 from shm.process import start_ticks
 from supervisor.listener import listen
-from worker import runner
+from worker import process
 from worker.running import NAMES
 from worker.spec import Assignment, ConnectionSpec
 
@@ -41,7 +41,7 @@ def main() -> None:
             spec=ConnectionSpec(name="a", url=exchange.url("a")),
         )
         listener = listen(folder / "data" / "a.sock")
-        runner.prepare()
+        process.prepare()
         worker = _fork(assignment, listener.fileno())
         subscriber = zmq.Context.instance().socket(zmq.SUB)
         subscriber.subscribe(b"data.a\0")
@@ -68,7 +68,7 @@ def _fork(assignment: Assignment, listener: int) -> int:
         sys.setprofile(None)
         return pid
     try:
-        runner.main(assignment, listener)
+        process.main(assignment, listener)
         sys.setprofile(None)
         NAMES.write_text("".join(f"{name}\n" for name in sorted(_names(called))))
     finally:

@@ -22,7 +22,7 @@ from worker.spec import Assignment
 PATIENCE_S = 20.0
 CHILD = """
 import sys, msgspec
-from worker.runner import main, prepare
+from worker.process import main, prepare
 from worker.spec import Assignment
 body = bytes.fromhex(sys.argv[2])
 prepare()

@@ -91,7 +91,7 @@ def test_a_hung_worker_is_explained_and_leaves_its_stacks(tmp_path, exchange):
         assert found["exits"][-1]["cause"] == "hang"
         assert found["stacks"]["of"].endswith(f"incarnation 1 pid {pid}")
         assert "Aborted" in found["stacks"]["text"]
-        assert "runner.py" in fleet.command("explain", "a").stdout
+        assert "process.py" in fleet.command("explain", "a").stdout
 
 
 def test_a_reader_that_goes_is_no_failure(tmp_path, exchange):

@@ -451,7 +451,7 @@ def test_a_hung_worker_leaves_its_stack_and_dies_of_the_abort(start, tmp_path):
         worker = start(spec_of(exchange.url))
         up(worker)
         assert worker.stop(signal.SIGABRT) == -signal.SIGABRT
-    assert "runner.py" in (tmp_path / "x.stack").read_text()
+    assert "process.py" in (tmp_path / "x.stack").read_text()
 
 
 def test_rubbish_from_subscribers_is_counted_and_harms_nobody(start):
