@@ -73,17 +73,24 @@ def test_the_schema_describes_every_key():
     assert not any(isinstance(key.get("default"), dict) for key in properties.values())
 
 
-def test_check_prints_the_plan_and_faults_as_json(tmp_path):
-    def check(path):
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "supervisor", "check", str(path), "--json"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done.returncode, json.loads(done.stdout)
+def check(path):
+    """Return the exit code and the document of ``supervisor check``."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "supervisor", "check", str(path), "--json"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, json.loads(done.stdout)
 
+
+def test_what_the_example_names_is_there_for_who_checks_it():
+    code, document = check(ROOT / "deploy" / "fleet.example.toml")
+    assert (code, document["faults"]) == (0, [])
+
+
+def test_check_prints_the_plan_and_faults_as_json(tmp_path):
     code, document = check(ROOT / "deploy" / "demo.toml")
     assert code == 0
     assert document == plan(load(ROOT / "deploy" / "demo.toml"))

@@ -86,6 +86,11 @@ class LoginContext:
 LoginFunction = Callable[[LoginContext], Login | Awaitable[Login | None] | None]
 
 
+def as_configured(_context: LoginContext) -> Login:
+    """Add nothing: what deploy/fleet.example.toml names where an operator's function will stand."""
+    return Login()
+
+
 async def log_in(function: LoginFunction, context: LoginContext) -> Login:
     """
     Return what the operator's function says.
