@@ -103,7 +103,7 @@ class Session(asyncio.Protocol):
             "id": self.number,
             "path": self.path,
             "tag": self.tag,
-            "open_s": time.monotonic() - self._opened,
+            "open_s": round(time.monotonic() - self._opened, 3),
             "sent": self._feed.sent + self._given,
             "received": self.received,
             "pings": self.pings,

@@ -23,6 +23,7 @@ def test_the_demo_is_eight_connections_over_five_dialects():
     assert len(fleet.connections) == 8
     assert len({c.url.split("/")[3].split("?")[0] for c in fleet.connections}) == 5
     assert fleet.simulator.port == 9350
+    assert fleet.simulator.shared, "else a rotation mixes two markets"
 
 
 def test_the_example_loads_and_uses_every_key():
