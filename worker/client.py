@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 from shm.layout import Counter
 from worker import client_arguments as arguments
 from worker import client_events as events
+from worker.client_dispatcher import Dispatcher
 from worker.client_inbox import Inbox
 from worker.client_output import ClientOutput
 from worker.client_spec import client_spec
@@ -121,7 +122,7 @@ class WebSocket:
         matcher = None if config is None else config.pong_matcher
         self._pong_matcher = matcher if callable(matcher) else None
         self._ssl_context, self._deserializer = ssl_context, deserializer
-        self._dispatcher = events.Dispatcher(buffer, buffer_bytes)
+        self._dispatcher = Dispatcher(buffer, buffer_bytes)
         self._inbox = Inbox(buffer, buffer_bytes)
         self._ear = ClientOutput(self._dispatcher, uri, self._give, self._inbox)
         self._connection: Connection | None = None

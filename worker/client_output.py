@@ -12,6 +12,7 @@ from typing import Any
 from shm.layout import WORDS_IN_PAGE, Counter
 from worker import client_events as events
 from worker.announcement import Announcement, EventKind
+from worker.client_dispatcher import Dispatcher
 from worker.client_inbox import Inbox
 from worker.client_stats import Latencies, Stats
 from worker.dialect import DecodeError, DialectError
@@ -57,7 +58,7 @@ class ClientOutput:
 
     def __init__(
         self,
-        dispatcher: events.Dispatcher,
+        dispatcher: Dispatcher,
         uri: str,
         give: Callable[[bytes, bool], Any],
         inbox: Inbox,

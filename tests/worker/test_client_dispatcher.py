@@ -1,6 +1,7 @@
 import asyncio
 
-from worker.client_events import OTHERS_MAX, Closed, Connecting, Dispatcher, Message
+from worker.client_dispatcher import OTHERS_MAX, Dispatcher
+from worker.client_events import Closed, Connecting, Message
 
 
 def run(coroutine):
