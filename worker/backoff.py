@@ -3,9 +3,9 @@
 Pure. Randomness comes in as a number; waiting is the session's.
 """
 
+from worker.close_codes import POLICY_VIOLATION
 from worker.spec import ReconnectSpec
 
-POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
 # Besides the statuses and the code that mean it by their definition, what exchanges use for it.
 WILL_NOT_PASS_SOON = frozenset({401, 403, 404, 410, POLICY_VIOLATION, 4401, 4403})
 

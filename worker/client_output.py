@@ -15,6 +15,7 @@ from worker.announcement import Announcement, EventKind
 from worker.client_dispatcher import Dispatcher
 from worker.client_inbox import Inbox
 from worker.client_stats import Latencies, Stats
+from worker.close_codes import ABNORMAL
 from worker.dialect import DecodeError, DialectError
 from worker.errors import endpoint_of
 from worker.exits import Exit
@@ -22,7 +23,6 @@ from worker.session import Session, State
 from worker.tuning import Fact
 
 log = logging.getLogger("worker.client")
-ABNORMAL_CLOSURE = 1006  # RFC 6455 section 7.4.1: no close frame came
 
 # What a user calls the states of a session.
 STATES = {
@@ -71,7 +71,7 @@ class ClientOutput:
         self.latencies = Latencies()
         self.settled, self.closed = asyncio.Event(), asyncio.Event()
         self.sent = self.sent_bytes = 0
-        self.code, self.reason = ABNORMAL_CLOSURE, ""
+        self.code, self.reason = ABNORMAL, ""
         self.cause, self.error = "", ""
         self.status: int | None = None
 
@@ -150,7 +150,7 @@ class ClientOutput:
         detail, cause = announcement.detail, announcement.cause
         self.latencies.session_ended()
         self.settled.clear()
-        self.code, self.reason = detail.get("code", ABNORMAL_CLOSURE), detail.get("reason", "")
+        self.code, self.reason = detail.get("code", ABNORMAL), detail.get("reason", "")
         self.cause, self.error = cause, detail.get("error", "")
         self.status = detail.get("status")
         if "up_s" in detail:

@@ -18,6 +18,7 @@ from worker import session_events as events
 from worker import session_facts as facts
 from worker.alarm import Alarm
 from worker.announcement import Announcement, Cause
+from worker.close_codes import NORMAL
 from worker.dialect import Dialect, MatchFunction
 from worker.dialing import Dialing
 from worker.endings import Ending
@@ -93,7 +94,7 @@ class Connection:
         """Dial."""
         self._feed(facts.Started())
 
-    def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
+    def stop(self, code: int = NORMAL, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the socket is gone."""
         self._feed(facts.StopWanted(code, reason, cause))
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from shm.layout import Counter
 from worker.alarm import Alarm
 from worker.announcement import Announcement, Cause, EventKind
+from worker.close_codes import NORMAL
 from worker.connection import Connection
 from worker.dialect import Dialect, MatchFunction
 from worker.exits import Exit
@@ -112,7 +113,7 @@ class Legs(ABC):
     def rotate(self, cause: Cause) -> None:
         """Replace what sessions there are by fresh ones."""
 
-    def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
+    def stop(self, code: int = NORMAL, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the last socket is gone."""
         self._stopping = True
         self._alarm.cancel()

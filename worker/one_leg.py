@@ -11,6 +11,7 @@ from typing import Any
 from shm.layout import Counter
 from worker import rotation_facts as facts
 from worker.announcement import Cause
+from worker.close_codes import NORMAL
 from worker.exits import Exit
 from worker.legs import Legs
 from worker.output import Cells, Owner
@@ -46,7 +47,7 @@ class OneLeg(Legs):
         """Replace the session by a fresh one."""
         self._tell(facts.Wanted(cause))
 
-    def stop(self, code: int = 1000, reason: str = "", cause: Cause = Cause.STOP) -> None:
+    def stop(self, code: int = NORMAL, reason: str = "", cause: Cause = Cause.STOP) -> None:
         """End for good: ``ended`` is called once the last socket is gone."""
         if self._dial_timer is not None:
             self._dial_timer.cancel()

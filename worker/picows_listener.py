@@ -9,6 +9,7 @@ from typing import Protocol
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
+from worker.close_codes import INVALID_DATA, NO_STATUS, PROTOCOL_ERROR, SENDABLE, TOO_BIG
 from worker.line import WireEvents
 from worker.utf8 import is_utf8
 
@@ -16,9 +17,6 @@ OnFrame = Callable[[WSTransport, WSFrame], None]
 
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
 PING, PONG, CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
-NORMAL, PROTOCOL_ERROR, NO_STATUS, INVALID_DATA, TOO_BIG = 1000, 1002, 1005, 1007, 1009
-# RFC 6455 section 7.4 and the registry it opened: what a peer may say.
-CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
 
 class SessionEvents(Protocol):
@@ -144,7 +142,7 @@ class Listener(WSListener):
     def _hear_close(self, payload: bytes) -> None:
         # picows has refused a payload of one byte, a reason that is no UTF-8, and some codes.
         code = int.from_bytes(payload[:2], "big") if payload else NO_STATUS
-        if payload and code not in CLOSE_CODES:
+        if payload and code not in SENDABLE:
             self._session.broken(PROTOCOL_ERROR, f"invalid close code {code}")
         else:
             self._session.closed(code, payload[2:].decode())

@@ -24,6 +24,7 @@ from picows import (
 )
 
 from worker.announcement import Cause
+from worker.close_codes import NO_STATUS, NORMAL, TOO_BIG
 from worker.endings import Ending, ending_of_loss
 from worker.line import SLICE_BYTES, TURN_NS, Line, Route, WireEvents
 from worker.picows_handshake import (
@@ -33,7 +34,7 @@ from worker.picows_handshake import (
     request_headers,
     url_of,
 )
-from worker.picows_listener import BINARY, NO_STATUS, NORMAL, PING, TEXT, TOO_BIG, Listener
+from worker.picows_listener import BINARY, PING, TEXT, Listener
 from worker.spec import ConnectionSpec
 
 # picows would let one read grow to all that the socket holds. After a read of so much the loop has

@@ -12,6 +12,7 @@ from worker import session_events as tell
 from worker import session_facts as facts
 from worker.announcement import Cause
 from worker.backoff import Backoff
+from worker.close_codes import GOING_AWAY, NORMAL
 from worker.dialogue import Dialogue
 from worker.exits import Exit
 from worker.heartbeat import Heartbeat
@@ -23,8 +24,7 @@ from worker.spec import ConnectionSpec, SubscribeSpec
 
 __all__ = ["SERVING", "TRANSITIONS", "Session", "State"]
 
-NORMAL_CLOSURE, GOING_AWAY = 1000, 1001  # RFC 6455 section 7.4.1
-NORMAL_CLOSE = CloseWire(NORMAL_CLOSURE, "", wait=True)
+NORMAL_CLOSE = CloseWire(NORMAL, "", wait=True)
 
 
 class Session:

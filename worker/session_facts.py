@@ -8,6 +8,7 @@ from typing import Protocol
 
 from worker import heartbeat
 from worker.announcement import Announcement, Cause
+from worker.close_codes import NORMAL
 from worker.exits import Exit
 from worker.silence import Heard
 from worker.spec import ConnectionSpec, SubscribeSpec
@@ -96,7 +97,7 @@ class Lost:
 class StopWanted:
     """The worker shall end; ``code`` and ``reason`` go into the close frame; ``cause`` says why."""
 
-    code: int = 1000
+    code: int = NORMAL
     reason: str = ""
     cause: str = Cause.STOP
 

@@ -12,14 +12,13 @@ from typing import Protocol
 
 from shm.layout import Counter
 from worker.announcement import Cause
+from worker.close_codes import GOING_AWAY
 from worker.exits import Exit
 from worker.output import Cells
 from worker.respec import Change, cost
 from worker.spec import ConnectionSpec, SubscribeSpec
 
 log = logging.getLogger("worker")
-
-GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 
 
 class Line(Protocol):
