@@ -13,17 +13,14 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from shm.directory import fleet_directory
 from shm.errors import SegmentError
 from shm.journal import SUFFIX as JOURNAL_SUFFIX
-from shm.journal import journal_path
 from shm.process import start_ticks
-from shm.segment_lock import check_ours, is_held, is_locked
+from shm.segment_lock import is_held
 from shm.stats import SUFFIX as STATS_SUFFIX
-from shm.stats import stats_path
 from supervisor import checked, ownership
+from supervisor.belongings import Belongings, refuse_unless_ours, remove_segment
 from supervisor.errors import RuntimeDirectoryRefused
 from supervisor.fleet import Fleet
 from supervisor.lock import locked
@@ -34,13 +31,9 @@ from worker.endpoints import (
     WAKE,
     ZYGOTE,
     data_socket,
-    spec_file,
-    stack_file,
     table_file,
-    tuning_file,
 )
 from worker.spec import ConnectionSpec
-from worker.tuning import read_tuning
 
 KINDS = {
     EVENTS: socket.SOCK_STREAM,
@@ -133,17 +126,17 @@ class Premises:
         with contextlib.suppress(FileNotFoundError):
             if (owner := table.lstat().st_uid) != os.geteuid():
                 raise RuntimeDirectoryRefused(table, f"it is user {owner}'s", "move it away")
-        _refuse_unless_ours(table)
+        refuse_unless_ours(table)
         ownership.check_private_directory(self.runtime_dir / DATA)
         for name, kind in KINDS.items():
             ownership.check_socket(self.runtime_dir / name, kind, ours)
 
     def _refuse_foreign_of(self, names: Iterable[str], ours: Collection[int]) -> None:
         for name in names:
-            _refuse_unless_ours(stats_path(self.shm_dir, name))
-            _refuse_unless_ours(journal_path(self.shm_dir, name))
-            ownership.check_socket(self.data_socket(name), socket.SOCK_STREAM, ours)
-            ownership.check_stack(stack_file(self.runtime_dir, name))
+            self._of(name).refuse_foreign(ours)
+
+    def _of(self, name: str) -> Belongings:
+        return Belongings(self.shm_dir, self.runtime_dir, name)
 
     def __exit__(self, *_exception: object) -> None:
         self._stack.close()
@@ -228,12 +221,10 @@ class Premises:
     def dismiss(self, name: str) -> None:
         """Remove what a connection has left that has no process and will have none."""
         self._names.remove(name)
-        _remove_spec(spec_file(self.shm_dir, name))
-        _remove_tuning(tuning_file(self.shm_dir, name))
-        _remove_segment(stats_path(self.shm_dir, name))
-        _remove_segment(journal_path(self.shm_dir, name))
-        ownership.remove_stack(stack_file(self.runtime_dir, name))
-        ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM, self._helper_pids())
+        its = self._of(name)
+        its.remove_notes()
+        its.remove_segments()
+        its.remove_endpoint(self._helper_pids())
         self._noted.remove(name)
         self._note_names()
 
@@ -266,13 +257,13 @@ class Premises:
     def _sweep(self, former_names: list[str]) -> None:
         """Remove what killed processes left, and what belongs to connections now gone."""
         for name in {*former_names, *self._names}:  # what an earlier life changed is over
-            if not is_held(stats_path(self.shm_dir, name)):
-                _remove_spec(spec_file(self.shm_dir, name))
-                _remove_tuning(tuning_file(self.shm_dir, name))
+            its = self._of(name)
+            if not its.has_worker:
+                its.remove_notes()
         for suffix, kept in ((STATS_SUFFIX, self._names), (JOURNAL_SUFFIX, self._journaled)):
             for path in self.shm_dir.glob(f"*{suffix}"):
                 if path.name.removesuffix(suffix) not in kept:
-                    _remove_segment(path)
+                    remove_segment(path)
         self._remove_unfinished()
         for path in [*self.runtime_dir.glob(".*"), *(self.runtime_dir / DATA).glob(".*")]:
             if path.name[1:].isdigit() and not start_ticks(int(path.name[1:])):
@@ -280,60 +271,28 @@ class Premises:
                     ownership.remove_socket(path, kind)
         for name in former_names:
             if name not in self._names:
-                ownership.remove_stack(stack_file(self.runtime_dir, name))
-                ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM)
+                self._of(name).remove_endpoint()
 
     def _clear_shm(self) -> None:
         for name in self._noted:  # among them those whose workers lived when we came, and had to go
-            _remove_spec(spec_file(self.shm_dir, name))
-            _remove_tuning(tuning_file(self.shm_dir, name))
+            self._of(name).remove_notes()
         for suffix in (STATS_SUFFIX, JOURNAL_SUFFIX):
             for path in self.shm_dir.glob(f"*{suffix}"):
-                _remove_segment(path)
+                remove_segment(path)
         self._remove_unfinished()
         checked.remove(self.shm_dir)
-        _remove_segment(table_file(self.shm_dir))
+        remove_segment(table_file(self.shm_dir))
 
     def _remove_unfinished(self) -> None:
         for path in self.shm_dir.glob(".*.tmp"):
             if UNFINISHED.fullmatch(path.name):
-                _remove_segment(path, finished=False)
+                remove_segment(path, finished=False)
 
     def _clear_runtime(self) -> None:
         for name, kind in KINDS.items():
             ownership.remove_socket(self.runtime_dir / name, kind)
         for name in self._noted:
-            ownership.remove_socket(self.data_socket(name), socket.SOCK_STREAM)
-            ownership.remove_stack(stack_file(self.runtime_dir, name))
-
-
-def _refuse_unless_ours(segment: Path) -> None:
-    try:
-        check_ours(segment)
-    except SegmentError as error:
-        why = error.why.removesuffix("; move it away")
-        raise RuntimeDirectoryRefused(segment, why, "move it away") from error
-
-
-def _remove_segment(path: Path, *, finished: bool = True) -> None:
-    """Remove a segment that nobody holds. An unfinished one has no magic yet, so none is asked."""
-    with contextlib.suppress(SegmentError, OSError):  # foreign: left alone
-        if not is_locked(path, finished=finished):
-            path.unlink()
-
-
-def _remove_spec(path: Path) -> None:
-    """Remove a specification that was left for a living worker."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        msgspec.msgpack.decode(path.read_bytes(), type=ConnectionSpec)
-        path.unlink()
-
-
-def _remove_tuning(path: Path) -> None:
-    """Remove what a worker wrote of its options."""
-    with contextlib.suppress(OSError, ValueError):
-        if read_tuning(path) is not None:
-            path.unlink()
+            self._of(name).remove_endpoint()
 
 
 def _remove_directory(path: Path) -> None:
