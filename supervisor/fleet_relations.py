@@ -16,13 +16,13 @@ from supervisor import fleet_model as model
 from supervisor.fleet_spec import is_function
 from supervisor.fleet_units import shown
 from worker import template
-from worker.dial import ProxyRefused, parse_proxy
 from worker.dialect import reply_fault
 from worker.expressions import fault_of
 from worker.handshake import header_faults, is_token, url_fault
 from worker.heartbeat_rules import PingSettings, contradictions, silence_fault
 from worker.outbox import places_for_pings
 from worker.placement import is_usable
+from worker.proxy import ProxyRefused, parse_proxy
 from worker.spec import SECOND_NS
 
 KeyPath = tuple[str | int, ...]

@@ -15,9 +15,9 @@ import msgspec
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 
-from worker.dial import ProxyRefused, parse_proxy
 from worker.expressions import fault_of
 from worker.handshake import header_faults, is_token, url_fault
+from worker.proxy import ProxyRefused, parse_proxy
 
 SECONDS_MAX = 366 * 86400.0
 REASON_BYTES_MAX = 123  # RFC 6455 section 5.5: 125, less the code

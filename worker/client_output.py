@@ -21,6 +21,7 @@ from worker.errors import endpoint_of
 from worker.exits import Exit
 from worker.session import Session, State
 from worker.tuning import Fact
+from worker.utf8 import printable
 
 log = logging.getLogger("worker.client")
 
@@ -169,7 +170,7 @@ class ClientOutput:
             self.host,
             "lost" if was_up else "cannot connect",
             self.cause,
-            f": {_harmless(self.error or self.reason)}" if self.error or self.reason else "",
+            f": {printable(self.error or self.reason)}" if self.error or self.reason else "",
             attempt,
             delay_s,
         )
@@ -181,7 +182,7 @@ class ClientOutput:
         where = "decode" if is_decode else "pong_matcher"
         self.counters[counter] += 1
         if self.counters[counter] == 1:
-            why = _harmless(str(error))
+            why = printable(str(error))
             log.warning("%s: %s: %s; more are only counted", self.host, where, why)
         self._dispatcher.emit(events.Error(error=error, where=where))
 
@@ -236,8 +237,3 @@ class ClientOutput:
             latency_p99_ms=latencies.percentile_ms(99),
             latency_max_ms=greatest,
         )
-
-
-def _harmless(text: str) -> str:
-    """The peer's words may hold what a terminal obeys."""
-    return text.encode("unicode_escape").decode()

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from worker.announcement import Cause
-from worker.dial import ProxyRefused
+from worker.proxy import ProxyRefused
 from worker.retry_after import retry_after_ns
 from worker.utf8 import printable
 

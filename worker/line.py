@@ -22,7 +22,7 @@ from websockets.uri import parse_uri
 from worker.addresses import AddressOrder
 from worker.announcement import Cause
 from worker.dial import open_socket
-from worker.endings import Ending, ending_of_dial
+from worker.endings import Ending, ending_of_dial, text_of
 from worker.spec import ConnectionSpec
 
 USER_AGENT = "feedwarden"
@@ -180,7 +180,7 @@ class Line(ABC):
             self._end(Ending(Cause.CLOSED))
         elif (error := dial.exception()) is not None:  # nobody foresaw it; nobody waits for ever
             self._loop.call_exception_handler({"message": "a dial failed", "exception": error})
-            self._end(Ending(Cause.CONNECT_FAILED, error=f"{type(error).__name__}: {error}"[:200]))
+            self._end(Ending(Cause.CONNECT_FAILED, error=text_of(error)))
 
     def _attach(self, transport: asyncio.Transport) -> None:
         self._transport = transport

@@ -1,4 +1,4 @@
-"""UTF-8: whether bytes can be the text of a WebSocket message (RFC 6455 section 5.6). Pure."""
+"""UTF-8: what a peer may send as text (RFC 6455 section 5.6), and what of it may be shown. Pure."""
 
 
 def is_utf8(text: bytes) -> bool:

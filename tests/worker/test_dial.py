@@ -14,7 +14,8 @@ import uvloop
 from raw_exchange import open_descriptors
 
 from worker.addresses import AddressOrder
-from worker.dial import ProxyRefused, open_socket
+from worker.dial import open_socket
+from worker.proxy import ProxyRefused
 
 pytestmark = pytest.mark.timeout(30)
 SHORT_S = 0.3
