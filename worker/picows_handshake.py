@@ -9,7 +9,7 @@ from websockets.uri import WebSocketURI
 
 from worker.announcement import Cause
 from worker.endings import Ending, ending_of_refusal, text_of
-from worker.line import USER_AGENT, Route
+from worker.socket_wire import USER_AGENT, Route
 from worker.spec import ConnectionSpec
 
 

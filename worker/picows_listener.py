@@ -10,7 +10,7 @@ from typing import Protocol
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from worker.close_codes import INVALID_DATA, NO_STATUS, PROTOCOL_ERROR, SENDABLE, TOO_BIG
-from worker.line import WireEvents
+from worker.socket_wire import WireEvents
 from worker.utf8 import is_utf8
 
 OnFrame = Callable[[WSTransport, WSFrame], None]

@@ -26,7 +26,6 @@ from picows import (
 from worker.announcement import Cause
 from worker.close_codes import NO_STATUS, NORMAL, TOO_BIG
 from worker.endings import Ending, ending_of_loss
-from worker.line import SLICE_BYTES, TURN_NS, Line, Route, WireEvents
 from worker.picows_handshake import (
     ConnectedSocket,
     check_agreed,
@@ -35,6 +34,7 @@ from worker.picows_handshake import (
     url_of,
 )
 from worker.picows_listener import BINARY, PING, TEXT, Listener
+from worker.socket_wire import SLICE_BYTES, TURN_NS, Route, SocketWire, WireEvents
 from worker.spec import ConnectionSpec
 
 # picows would let one read grow to all that the socket holds. After a read of so much the loop has
@@ -50,7 +50,7 @@ _quiet = logging.getLogger("worker.picows")
 _quiet.setLevel(logging.CRITICAL)  # how a wire ends is told to its owner, who announces it
 
 
-class PicowsWire(Line, asyncio.BufferedProtocol):
+class PicowsWire(SocketWire, asyncio.BufferedProtocol):
     """A wire (``worker.wire.Wire``) on picows."""
 
     def __init__(self, spec: ConnectionSpec, route: Route, events: WireEvents) -> None:

@@ -96,7 +96,7 @@ class Runner:
             self.message = self._message_of_key
         self._topic_watch = TopicWatch(self._publisher.topics, self.announce)
         self._numbers = itertools.count(1)  # of sessions, over all connections of this process
-        self._line = Succession(spec, self._connection_of, self._end, stats.counters)
+        self._succession = Succession(spec, self._connection_of, self._end, stats.counters)
         self._settle_timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[Exit] = self._loop.create_future()
 
@@ -121,20 +121,20 @@ class Runner:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._publisher.close)
             stack.callback(self._report.close)
-            stack.push_async_callback(self._line.close)
+            stack.push_async_callback(self._succession.close)
             stack.callback(self._cancel_timers)
             self._loop.set_exception_handler(self._fail)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                self._loop.add_signal_handler(number, self._line.stop)
+                self._loop.add_signal_handler(number, self._succession.stop)
             self._loop.add_signal_handler(signal.SIGUSR1, self._read_again)
-            self._loop.add_signal_handler(signal.SIGUSR2, self._line.rotate, Cause.OPERATOR)
+            self._loop.add_signal_handler(signal.SIGUSR2, self._succession.rotate, Cause.OPERATOR)
             self._report.start()
             self.announce(Announcement(kind=EventKind.READY))
             self.tuned(self._placement.facts)
             self._settle()
             stack.callback(self._guardian().close)
             _freeze()
-            self._line.start()
+            self._succession.start()
             return await self._done
 
     def _fail(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ class Runner:
 
     def ended(self, code: Exit) -> None:
         """The connection is closed for good, and so are we, unless another one follows."""
-        self._line.ended(code)
+        self._succession.ended(code)
 
     def _end(self, code: Exit) -> None:
         if not self._done.done():
@@ -207,9 +207,9 @@ class Runner:
         except (OSError, msgspec.MsgspecError) as error:
             log.error("connection=%s cannot read %s: %s", self._spec.name, path, error)
             return
-        self._line.take(wanted)
-        if self._line.spec.liveness != self._spec.liveness:
-            self._go_by(self._line.spec)
+        self._succession.take(wanted)
+        if self._succession.spec.liveness != self._spec.liveness:
+            self._go_by(self._succession.spec)
 
     def _guardian(self) -> Guardian:
         assignment = self._assignment
@@ -219,7 +219,7 @@ class Runner:
             endpoints.table_file(Path(assignment.shm_dir)),
             keep=assignment.keep,
             lost=self._orphaned,
-            end=self._line.stop,
+            end=self._succession.stop,
         )
 
     def _orphaned(self, grace_s: float | None) -> None:

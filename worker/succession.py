@@ -21,7 +21,7 @@ from worker.spec import ConnectionSpec, SubscribeSpec
 log = logging.getLogger("worker")
 
 
-class Line(Protocol):
+class Sessions(Protocol):
     """What keeps up the sessions of one specification."""
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class Succession:
     def __init__(
         self,
         spec: ConnectionSpec,
-        make: Callable[[ConnectionSpec], Line],
+        make: Callable[[ConnectionSpec], Sessions],
         on_end: Callable[[Exit], None],
         counters: Cells,
     ) -> None:

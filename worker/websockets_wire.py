@@ -25,7 +25,7 @@ from websockets.typing import Subprotocol
 from worker.announcement import Cause
 from worker.deflate import DeflateFactory
 from worker.endings import HEAD_END, Ending, ending_of_loss, ending_of_refusal, text_of
-from worker.line import SLICE_BYTES, TURN_NS, USER_AGENT, Line, Route, WireEvents
+from worker.socket_wire import SLICE_BYTES, TURN_NS, USER_AGENT, Route, SocketWire, WireEvents
 from worker.spec import ConnectionSpec
 from worker.utf8 import is_utf8
 
@@ -41,7 +41,7 @@ class _Core(ClientProtocol):
         super().recv_frame(frame)
 
 
-class WebsocketsWire(Line, asyncio.Protocol):
+class WebsocketsWire(SocketWire, asyncio.Protocol):
     """A wire (``worker.wire.Wire``) on websockets."""
 
     def __init__(self, spec: ConnectionSpec, route: Route, events: WireEvents) -> None:

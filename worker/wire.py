@@ -7,8 +7,8 @@ is the fast engine. ``websockets`` is the reference, and the one that inflates p
 import ssl
 from typing import Literal, Protocol
 
-from worker.line import Route, WireEvents
 from worker.picows_wire import PicowsWire
+from worker.socket_wire import Route, WireEvents
 from worker.spec import ConnectionSpec
 from worker.websockets_wire import WebsocketsWire
 

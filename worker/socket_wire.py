@@ -1,4 +1,4 @@
-"""Line: one socket from dial to end, whatever engine speaks WebSocket on it.
+"""Socket wire: one socket from dial to end, whatever engine speaks WebSocket on it.
 
 What every engine needs and none may do its own way: dialling, telling what waits in the socket, a
 peer that reads nothing, and the ways a socket ends. An engine adds the handshake and the frames
@@ -80,9 +80,9 @@ class WireEvents(Protocol):
         """The socket is gone."""
 
 
-class Line(ABC):
+class SocketWire(ABC):
     """
-    One socket. Every line that was opened ends with exactly one ``on_closed``.
+    One socket. Every one that was opened ends with exactly one ``on_closed``.
 
     Args:
         spec: The connection.
