@@ -20,7 +20,7 @@ from shm.stats import stats_path
 from supervisor.registry_view import RegistryView
 from supervisor.slot import Former, Slot
 from supervisor.zygote_link import Kept
-from worker.linux import process_name, worker_name
+from worker.process_name import process_name, worker_name
 
 log = logging.getLogger("supervisor.adoption")
 

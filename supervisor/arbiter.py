@@ -30,6 +30,7 @@ from supervisor.fleet import Fleet
 from supervisor.forks import Forks
 from supervisor.household import Household, describe
 from supervisor.keeper import Keeper
+from supervisor.linux import become_subreaper
 from supervisor.listener import listen
 from supervisor.liveness import SCAN_NS, HostStall
 from supervisor.oom import OomKills
@@ -43,7 +44,6 @@ from supervisor.stop_signals import StopSignals
 from supervisor.succession import Succession
 from supervisor.winding_down import WindingDown
 from worker.announcement import Announcement, EventKind, Origin
-from worker.linux import become_subreaper
 
 log = logging.getLogger("supervisor.arbiter")
 

@@ -14,7 +14,7 @@ import zmq
 
 from supervisor import versions
 from supervisor.host import Finding, Health, Host, judged, unknown
-from worker.linux import CLOCK_UNSYNCHRONISED, clock_state
+from supervisor.linux import CLOCK_UNSYNCHRONISED, clock_state
 
 CAPABILITIES = {12: "CAP_NET_ADMIN", 14: "CAP_IPC_LOCK", 23: "CAP_SYS_NICE"}  # capabilities(7)
 PYTHON_MIN = (3, 11)

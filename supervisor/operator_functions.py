@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from worker.linux import signal_name
+from supervisor.linux import signal_name
 from worker.matcher import FunctionUnusable, load_function, load_matcher
 
 PATIENCE_S = 10.0  # for all of a file; what takes longer is left to its worker's ready_timeout

@@ -21,7 +21,7 @@ from supervisor.exchange_session import COMMANDS, Session
 from supervisor.exchange_shared import SharedFeed
 from supervisor.exchange_spec import SimulatorSpec
 from supervisor.exit_codes import CONFIGURATION, OK
-from worker.linux import set_process_name
+from worker.process_name import set_process_name
 
 
 class Exchanges:

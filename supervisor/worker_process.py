@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable
 
 from shm.process import start_ticks
-from worker.linux import ended_how, kill_group, signal_name
+from supervisor.linux import ended_how, kill_group, signal_name
 
 log = logging.getLogger("supervisor.worker_process")
 

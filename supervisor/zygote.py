@@ -25,6 +25,7 @@ import msgspec
 
 from shm.process import start_ticks
 from supervisor.errors import FleetError
+from supervisor.linux import kill_group, signal_name
 from supervisor.listener import BACKLOG, listen
 from supervisor.ownership import peer
 from supervisor.zygote_child import become_worker, refuse_threads
@@ -44,8 +45,8 @@ from supervisor.zygote_link import (
     receive_request,
 )
 from worker import process, running
-from worker.linux import kill_group, set_process_name, signal_name
 from worker.memory import fill_gaps
+from worker.process_name import set_process_name
 
 NO_ROOM_S = 0.05
 FIRST_CONTACT_S = 10.0  # a helper that nobody calls ends

@@ -23,10 +23,10 @@ from shm.process import boot_id
 from shm.stats import StatsWriter
 from worker import endpoints
 from worker.exits import Exit
-from worker.linux import set_process_name, worker_name
 from worker.matcher import FunctionUnusable
 from worker.memory import give_back_zeros, share_one_arena
 from worker.placement import Placement
+from worker.process_name import set_process_name, worker_name
 from worker.runner import Runner
 from worker.spec import Assignment
 

@@ -276,7 +276,7 @@ def test_f32_a_fork_helper_with_a_stray_thread_refuses_to_fork_and_names_it():
     program = """
 import sys, threading, time
 from supervisor.zygote_child import refuse_threads
-from worker.linux import set_process_name
+from worker.process_name import set_process_name
 def stray():
     set_process_name("stray")
     ready.set()

@@ -14,7 +14,7 @@ from shm.stats import StatsWriter
 from supervisor import doctor, doctor_fleet, doctor_kernel, doctor_process
 from supervisor.fleetfile import load
 from supervisor.host import Finding, Health, Host
-from worker.linux import clock_state
+from supervisor.linux import clock_state
 
 CPU = "sys/devices/system/cpu"
 CLOCK = "sys/devices/system/clocksource/clocksource0/current_clocksource"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from worker.linux import ended_how, process_name, set_process_name, worker_name
+from supervisor.linux import ended_how
 
 KERNEL = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 needs_exit_info = pytest.mark.skipif(KERNEL < (6, 15), reason="PIDFD_INFO_EXIT is of Linux 6.15")
@@ -48,18 +48,3 @@ def test_what_is_no_pidfd_tells_nothing():
     assert ended_how(reading) == (None, None)
     os.close(reading)
     os.close(writing)
-
-
-def test_a_worker_is_known_by_the_name_that_it_gives_itself():
-    before = process_name(os.getpid())
-    try:
-        set_process_name(worker_name("a-connection-of-a-long-name"))
-        assert process_name(os.getpid()) == worker_name("a-connection-of-a-long-name")
-    finally:
-        set_process_name(before)
-
-
-def test_a_process_that_is_gone_has_no_name():
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    assert process_name(process.pid) == ""

@@ -6,9 +6,7 @@ import fcntl
 import os
 import signal
 import struct
-from pathlib import Path
 
-PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 CLOCK_UNSYNCHRONISED = 0x40  # STA_UNSYNC
 # struct timex up to its status on 64-bit machines: modes, offset, freq, maxerror, esterror, status.
@@ -19,27 +17,6 @@ PIDFD_INFO, PIDFD_INFO_EXIT = struct.Struct("QQ11Ii"), 1 << 3
 PIDFD_GET_INFO = 3 << 30 | PIDFD_INFO.size << 16 | 0xFF << 8 | 11  # _IOWR
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-NAME_BYTES_MAX = 15
-
-
-def worker_name(connection: str) -> str:
-    """Return the process name of a connection's worker."""
-    return f"fw-{connection}"[:NAME_BYTES_MAX]
-
-
-def process_name(pid: int) -> str:
-    """Return the name of a process as ``ps -o comm`` shows it, "" if there is none."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n")
-    except OSError:
-        return ""
-
-
-def set_process_name(name: str) -> None:
-    """Name the calling thread, and so the process in ``ps -o comm`` and ``top``: 15 bytes."""
-    _libc.prctl(PR_SET_NAME, name.encode()[:NAME_BYTES_MAX], 0, 0, 0)
 
 
 def become_subreaper() -> None:
