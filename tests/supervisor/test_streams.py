@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -79,8 +80,12 @@ def test_tap_ends_after_its_count_and_its_numbers_grow_by_one(fleet):
 
 def test_events_tells_a_death_and_follows_a_fleet_that_is_not_there_yet(fleet, tmp_path):
     process = begun(fleet, "events", "--json")
-    time.sleep(1.0)  # a subscription tells nobody when it is made
-    fleet.command("kill", "b", "--wait", "20")
+
+    def told():  # a subscription tells nobody when it is made
+        fleet.command("kill", "b", "--wait", "20")
+        return select.select([process.stdout], [], [], 1.0)[0]
+
+    wait_for(told, "a death is told")
     assert json.loads(process.stdout.readline())["connection"] == "b"
     process.kill()
     process.communicate()
