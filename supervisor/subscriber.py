@@ -20,6 +20,7 @@ from supervisor.errors import ForeignProcess, StreamEnded, TopicRefused
 from supervisor.fleet_watch import FleetWatch
 from supervisor.intake import Intake, Wish
 from supervisor.items import Event, Gap, Item, Message, SessionChange
+from supervisor.loop_watch import LoopWatch
 from supervisor.sequencer import Join, Sequencer
 from supervisor.topic_sequencer import TopicSequencer
 
@@ -83,9 +84,6 @@ class Subscriber:
         self._since = since
         self._join = Join.REPLAY if replay else Join.LAST_VALUE if last_value else Join.LIVE
         self._age = None if max_age is None else AgeWatch(max_age, on_age)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._reading = threading.RLock()
         self._closing = False
         self._pid = os.getpid()
@@ -102,6 +100,7 @@ class Subscriber:
         )
         self._intake = Intake(watch, wish)
         self._ready = self._intake.ready
+        self._loop_watch = LoopWatch(self._intake.fd, self._read)
         self._intake.pump(0)
 
     @property
@@ -150,7 +149,7 @@ class Subscriber:
             self._intake.forsake()
             return
         self._closing = True
-        loop = self._loop
+        loop = self._loop_watch.loop
         if loop is not None and loop.is_running() and loop is not _running_loop():
             loop.call_soon_threadsafe(self.close)
             return
@@ -159,14 +158,11 @@ class Subscriber:
             return
         try:
             if not self._intake.is_pumping:  # else this is a signal's handler amid a read
-                self._detach()
+                self._loop_watch.detach()
                 self._intake.close()
         finally:
             self._reading.release()
-        waiter = self._waiter
-        if waiter is not None and loop is not None and loop.is_running():
-            _wake(waiter)
-            loop.call_soon_threadsafe(_nothing)  # a handler's words wake no loop that sleeps
+        self._loop_watch.interrupt(loop)
 
     # Blocking --------------------------------------------------------------------------------
 
@@ -258,60 +254,19 @@ class Subscriber:
 
     async def _readable(self, timeout_s: float | None) -> None:
         """Wait until there is something to read, or for that long."""
-        if self._waiter is not None:
+        if self._loop_watch.is_waited_for:
             raise RuntimeError("another task reads from this subscriber")
-        loop = asyncio.get_running_loop()
         with self._reading:  # whoever closes meanwhile leaves it to us
             if not self._closing:
-                self._attach(loop)
+                self._loop_watch.attach(asyncio.get_running_loop())
         if self._closing:
             self.close()
             return
-        waiter = self._waiter = loop.create_future()
-        timer = None if timeout_s is None else loop.call_later(timeout_s, _wake, waiter)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
+        await self._loop_watch.wait(timeout_s)
 
-    def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the loop watch the intake; it stays so from wait to wait."""
-        if self._loop is loop:
-            return
-        self._detach()
-        self._loop = loop
-        loop.add_reader(self._intake.fd, self._look)
-        self._timer = loop.call_later(TICK_S, self._look_again)
-
-    def _detach(self) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._intake.fd)
-            if self._timer is not None:
-                self._timer.cancel()
-        self._loop = self._timer = None
-
-    def _look(self) -> None:
-        """Read for who waits. If nobody does, the loop is left in peace until somebody will."""
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            self._detach()
-            return
-        try:
-            self._pump(0)
-        except Exception as error:
-            if not waiter.done():  # a close has woken it
-                waiter.set_exception(error)
-        else:
-            if self._ready or self._intake.has_more:
-                _wake(waiter)
-
-    def _look_again(self) -> None:
-        loop = self._loop
-        self._look()
-        if loop is not None and self._loop is loop:
-            self._timer = loop.call_later(TICK_S, self._look_again)
+    def _read(self) -> bool:
+        self._pump(0)
+        return bool(self._ready) or self._intake.has_more
 
     # Inside ----------------------------------------------------------------------------------
 
@@ -368,12 +323,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _nothing() -> None:
-    """Do nothing, in a turn of the loop."""
-
-
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
