@@ -26,9 +26,8 @@ from worker.output import Cells, Owner
 from worker.overlap import Overlap
 from worker.pair import Pair
 from worker.session import Session
-from worker.session_state import State
 from worker.spec import SECOND_NS, ConnectionSpec, SubscribeSpec
-from worker.together import Seen, Together, with_leg
+from worker.together import Seen, Together
 
 
 class Replacement(NamedTuple):
@@ -100,8 +99,6 @@ class Legs(ABC):
         self._alarm = Alarm(self._expire)  # of what replaces sessions
         self._replacement = Replacement(Cause.OPERATOR, 0, 0)  # the latest
         self._stopping = False
-        self._stale: Announcement | None = None
-        self._told_stale = False
 
     # What its owner wants --------------------------------------------------------------------
 
@@ -252,29 +249,12 @@ class Legs(ABC):
         """An event of a session."""
         if side not in self.lines:
             return
-        if announcement.kind in (EventKind.STALE, EventKind.FRESH):
-            if announcement.kind is EventKind.STALE:
-                self._stale = announcement
-        else:
-            told = self._together.told(side, announcement)
-            self._output.announce(with_leg(told, side) if len(self.lines) > 1 else told)
-        self._tell_staleness()
+        for told in self._together.told(side, announcement, named=len(self.lines) > 1):
+            self._output.announce(told)
         if announcement.kind is EventKind.UP:
             self.on_up(side)
         elif announcement.kind is EventKind.DOWN:
             self.on_down(side)
-
-    def _tell_staleness(self) -> None:
-        """A connection is stale if each of its sessions that are up is."""
-        state = self._together.seen.state
-        if state is State.STALE and not self._told_stale and self._stale is not None:
-            self._told_stale = True
-            self._output.announce(self._stale)
-        elif state is State.UP and self._told_stale:
-            self._told_stale = False
-            self._output.announce(Announcement(kind=EventKind.FRESH))
-        elif state is not State.STALE:
-            self._told_stale = False
 
     @abstractmethod
     def on_up(self, side: int) -> None:

@@ -6,7 +6,7 @@ from another that had the same messages.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from worker.announcement import Announcement, EventKind
 from worker.session_state import OPEN, SERVING, State
@@ -64,6 +64,8 @@ class Together:
         self._sides: dict[int, Seen] = {}
         self._fed: set[int] = set()  # sides that brought data beside another
         self.seen = Seen()
+        self._stale: Announcement | None = None  # the latest of a session
+        self._told_stale = False  # of the connection
 
     def note(self, side: int, machine: Machine) -> Seen:
         """Take the state of a side's session; return what all are as one."""
@@ -90,12 +92,36 @@ class Together:
         """Return whether another side's session is up."""
         return any(seen.state in SERVING for other, seen in self._sides.items() if other != side)
 
-    def told(self, side: int, announcement: Announcement) -> Announcement:
-        """Return an event of a side as it is told: beside a session that is up it is a leg's."""
-        kind = BESIDE.get(announcement.kind)
-        if kind is None or not self.is_up_without(side):
-            return announcement
-        return replace(announcement, kind=kind)
+    def told(self, side: int, announcement: Announcement, *, named: bool) -> list[Announcement]:
+        """
+        Return what is told of the connection when the session of a side tells an event, in order.
+
+        Beside a session that is up it is a leg's. A connection is stale if each of its sessions
+        that are up is.
+
+        Args:
+            side: Whose event it is.
+            announcement: The event; the session's state was noted before.
+            named: Whether it names the leg, from 1.
+
+        """
+        found: list[Announcement] = []
+        if announcement.kind is EventKind.STALE:
+            self._stale = announcement
+        elif announcement.kind is not EventKind.FRESH:
+            is_leg = announcement.kind in BESIDE and self.is_up_without(side)
+            kind = BESIDE[announcement.kind] if is_leg else announcement.kind
+            detail = announcement.detail | ({"leg": side + 1} if named else {})
+            found.append(replace(announcement, kind=kind, detail=detail))
+        state = self.seen.state
+        if state is State.STALE and not self._told_stale and self._stale is not None:
+            self._told_stale = True
+            found.append(self._stale)
+        elif state is not State.STALE and self._told_stale:
+            self._told_stale = False
+            if state is State.UP:
+                found.append(Announcement(kind=EventKind.FRESH))
+        return found
 
     def _set(self, side: int, seen: Seen) -> Seen:
         before = self._carrying()
@@ -120,9 +146,3 @@ class Together:
         up_ns = min((seen.up_ns for seen in self._sides.values() if seen.up_ns), default=0)
         self.seen = Seen(best.state, number, up_ns if best.state in SERVING else 0)
         return self.seen
-
-
-def with_leg(announcement: Announcement, side: int) -> Announcement:
-    """Return an event that names the leg whose it is, from 1."""
-    detail: dict[str, Any] = announcement.detail | {"leg": side + 1}
-    return replace(announcement, detail=detail)

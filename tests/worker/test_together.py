@@ -19,6 +19,10 @@ def note(together, side, state, number, up_ns=0):
     return together.note(side, Machine(state, number, up_ns))
 
 
+def told(together, side, announcement):
+    return [found.kind for found in together.told(side, announcement, named=False)]
+
+
 def test_the_order_knows_every_state():
     assert set(ORDER) == set(State)
 
@@ -75,10 +79,37 @@ def test_beside_a_session_that_is_up_events_are_a_legs():
     note(together, 0, State.UP, 1, 50)
     note(together, 1, State.WAITING, 2)
     down = Announcement(kind=EventKind.DOWN)
-    assert together.told(1, down).kind is EventKind.LEG_DOWN
-    assert together.told(0, down).kind is EventKind.DOWN
-    timeout = Announcement(kind=EventKind.TIMEOUT)
-    assert together.told(1, timeout) is timeout
+    assert told(together, 1, down) == [EventKind.LEG_DOWN]
+    assert told(together, 0, down) == [EventKind.DOWN]
+    timeout = Announcement(kind=EventKind.TIMEOUT, detail={"session": 2})
+    assert together.told(1, timeout, named=False) == [timeout]
+    (named,) = together.told(1, timeout, named=True)
+    assert named.detail == {"session": 2, "leg": 2}
+
+
+def test_a_connection_is_stale_if_each_of_its_sessions_that_are_up_is():
+    together = Together()
+    stale, fresh = (Announcement(kind=kind) for kind in (EventKind.STALE, EventKind.FRESH))
+    note(together, 0, State.STALE, 1, 50)
+    note(together, 1, State.UP, 2, 60)
+    assert told(together, 0, stale) == []
+    note(together, 1, State.STALE, 2, 60)
+    assert told(together, 1, stale) == [EventKind.STALE]
+    assert told(together, 1, stale) == [], "once"
+    note(together, 0, State.UP, 1, 50)
+    assert told(together, 0, fresh) == [EventKind.FRESH]
+    note(together, 1, State.UP, 2, 60)
+    assert told(together, 1, fresh) == [], "it was already"
+
+
+def test_a_stale_connection_that_goes_down_does_not_turn_fresh():
+    together = Together()
+    note(together, 0, State.STALE, 1, 50)
+    assert told(together, 0, Announcement(kind=EventKind.STALE)) == [EventKind.STALE]
+    note(together, 0, State.WAITING, 1)
+    assert told(together, 0, Announcement(kind=EventKind.DOWN)) == [EventKind.DOWN]
+    note(together, 0, State.UP, 2, 90)
+    assert told(together, 0, Announcement(kind=EventKind.UP)) == [EventKind.UP]
 
 
 states = st.sampled_from(list(State))
