@@ -89,18 +89,9 @@ class WebSocket:
         buffer: int = BUFFER,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
-        arguments.check_seconds("connect_timeout", connect_timeout)
-        arguments.check_seconds("close_timeout", close_timeout)
-        if engine not in ("auto", "websockets", "picows"):
-            raise ValueError(f"engine must be auto, websockets or picows, got {engine!r}")
-        if engine == "picows" and compression:
-            raise ValueError("compression: picows inflates nothing; leave engine out")
-        arguments.check_count("max_message", max_message)
         arguments.check_count("buffer", buffer)
         arguments.check_count("buffer_bytes", buffer_bytes)
         arguments.check_network(ssl_context, proxy)
-        arguments.check_instance("reconnect", reconnect, bool, "True or False; see backoff")
-        arguments.check_instance("backoff", backoff, BackoffConfig, "a BackoffConfig")
         if deserializer is not None:
             arguments.check_instance("deserializer", deserializer, Callable, "a function")  # type: ignore[arg-type]
         config = heartbeat_of(heartbeat)
@@ -108,16 +99,17 @@ class WebSocket:
         self._spec = client_spec(
             uri,
             config=config,
-            engine=engine,
-            reconnect=backoff.spec(
-                enabled=reconnect, connect_timeout=connect_timeout, close_timeout=close_timeout
-            ),
+            reconnect=reconnect,
+            backoff=backoff,
             subscribe=subscribe,
             headers=headers,
             subprotocols=subprotocols,
             proxy=proxy,
             compression=compression,
             max_message=max_message,
+            connect_timeout=connect_timeout,
+            close_timeout=close_timeout,
+            engine=engine,
         )
         matcher = None if config is None else config.pong_matcher
         self._pong_matcher = matcher if callable(matcher) else None

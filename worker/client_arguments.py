@@ -52,6 +52,14 @@ def check_instance(name: str, value: object, kind: type, mend: str) -> None:
         raise ValueError(f"{name} must be {mend}, got {value!r}")
 
 
+def check_engine(engine: object, *, compression: bool) -> None:
+    """Raises ValueError if there is no such engine, or it does not do what is asked."""
+    if engine not in ("auto", "websockets", "picows"):
+        raise ValueError(f"engine must be auto, websockets or picows, got {engine!r}")
+    if engine == "picows" and compression:
+        raise ValueError("compression: picows inflates nothing; leave engine out")
+
+
 def check_network(ssl_context: object, proxy: object) -> None:
     """Raises ValueError if a connection cannot be made with these. No proxy URL is quoted."""
     if ssl_context is not None:
