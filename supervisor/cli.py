@@ -1,5 +1,8 @@
 """The command line: arguments to calls, errors to exit codes. What is done is done elsewhere.
 
+Each verb imports what it needs: what checks a file or attaches to segments takes as long to import
+as all the rest.
+
 Data goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 other, 2 usage or unknown name,
 3 something is not up (``--check``), 4 already running, 5 configuration, 6 no such fleet running,
 7 timed out, 130 interrupted.
@@ -15,16 +18,9 @@ from typing import Annotated, Any
 
 import typer
 
-from supervisor import check as check_verb
-from supervisor import descriptors, exchange_process, launch, orders, outcome, streams, versions
-from supervisor import doctor as doctor_verb
-from supervisor import explain as explain_verb
-from supervisor import rolling as rolling_verb
-from supervisor import status as status_verb
+from supervisor import descriptors, outcome
 from supervisor.exchange_spec import DEFAULTS, RATE_MAX, SimulatorSpec
 from supervisor.exit_codes import FAILED, OK
-from supervisor.fleet_model import schema as fleet_schema
-from supervisor.fleets import find
 
 WATCH_S = 1.0
 SIMULATED_MAX_S = 86_400.0
@@ -96,6 +92,8 @@ def verb(function: Callable[..., int]) -> Callable[..., int]:
 
 def say_version(wanted: bool) -> None:
     """Print the versions and end."""
+    from supervisor import versions
+
     if wanted:
         versions.show(as_json=False)
         raise typer.Exit
@@ -114,18 +112,24 @@ def common(
 @verb
 def run(file: FileArgument) -> int:
     """Run a fleet in the foreground; logs on stderr, Ctrl-C ends it orderly."""
+    from supervisor import launch
+
     return launch.run(file)
 
 
 @verb
 def check(file: FileArgument, as_json: JsonOption = False) -> int:
     """Validate a fleet.toml, all faults at once, and print the plan."""
+    from supervisor import check as check_verb
+
     return check_verb.check(file, as_json)
 
 
 @verb
 def schema() -> int:
     """Print the JSON Schema of fleet.toml, for editors."""
+    from supervisor.fleet_model import schema as fleet_schema
+
     print(json.dumps(fleet_schema(), indent=2))
     return OK
 
@@ -141,6 +145,9 @@ def status(
     fleet: FleetOption = None,
 ) -> int:
     """Show every connection, worst first. Works when the supervisor is dead."""
+    from supervisor import status as status_verb
+    from supervisor.fleets import find
+
     shm_dir = find(fleet, running=False)
     return status_verb.show(
         shm_dir, names or [], as_json=as_json, check=check, every_s=WATCH_S if watch else None
@@ -150,6 +157,9 @@ def status(
 @verb
 def explain(names: SomeNames, as_json: JsonLines = False, fleet: FleetOption = None) -> int:
     """Say why connections are in their state, what happens next and when."""
+    from supervisor import explain as explain_verb
+    from supervisor.fleets import find
+
     return explain_verb.show(find(fleet, running=False), names, as_json=as_json)
 
 
@@ -163,6 +173,8 @@ def events(
     fleet: FleetOption = None,
 ) -> int:
     """Print the fleet's events as they happen, until the fleet ends."""
+    from supervisor import streams
+
     return streams.print_events(fleet, follow=follow, as_json=as_json)
 
 
@@ -174,6 +186,9 @@ def tap(
     fleet: FleetOption = None,
 ) -> int:
     """Print messages as subscribers get them; gaps are flagged."""
+    from supervisor import streams
+    from supervisor.fleets import find
+
     shm_dir = find(fleet, running=False)
     return streams.print_tap(shm_dir, names or [], count=count, as_json=as_json)
 
@@ -181,12 +196,16 @@ def tap(
 @verb
 def start(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
     """Start connections that are stopped or failed."""
+    from supervisor import orders
+
     return orders.give("start", names, fleet=fleet, wait_s=wait)
 
 
 @verb
 def stop(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
     """Stop connections; they stay stopped until started."""
+    from supervisor import orders
+
     return orders.give("stop", names, fleet=fleet, wait_s=wait)
 
 
@@ -205,6 +224,9 @@ def restart(
     fleet: FleetOption = None,
 ) -> int:
     """Replace the workers of connections, whatever their state."""
+    from supervisor import orders
+    from supervisor import rolling as rolling_verb
+
     if rolling:
         return rolling_verb.restart(names, fleet=fleet, wait_s=wait)
     return orders.give("restart", names, fleet=fleet, wait_s=wait)
@@ -213,6 +235,8 @@ def restart(
 @verb
 def rotate(names: SomeNames, wait: WaitOption = 0, fleet: FleetOption = None) -> int:
     """Replace the sessions of connections by fresh ones, made before the old ones are closed."""
+    from supervisor import orders
+
     return orders.give("rotate", names, fleet=fleet, wait_s=wait)
 
 
@@ -224,6 +248,8 @@ def kill(
     fleet: FleetOption = None,
 ) -> int:
     """Inject a fault: send workers a signal, and let the restart policy follow."""
+    from supervisor import orders
+
     return orders.give("kill", names, fleet=fleet, wait_s=wait, signal_name=signal_name)
 
 
@@ -240,6 +266,8 @@ def reload(
     fleet: FleetOption = None,
 ) -> int:
     """Take over a changed fleet.toml, all of it or nothing; what has not changed is not touched."""
+    from supervisor import orders
+
     return orders.give(
         "reload", [], fleet=fleet, wait_s=wait, file=file, dry_run=dry_run, as_json=as_json
     )
@@ -254,6 +282,8 @@ def shutdown(
     fleet: FleetOption = None,
 ) -> int:
     """End the fleet orderly."""
+    from supervisor import orders
+
     return orders.give("shutdown", [], fleet=fleet, wait_s=wait, keep=keep)
 
 
@@ -293,6 +323,8 @@ def simulate(
     notice: Annotated[float, seconds("--notice", "Say so that long before; 0: not.")] = 0,
 ) -> int:
     """Be an exchange: Binance, Bybit, OKX, Kraken and HTX, with faults on command."""
+    from supervisor import exchange_process
+
     return exchange_process.simulate(
         SimulatorSpec(
             host=host,
@@ -315,12 +347,16 @@ def doctor(
     as_json: JsonOption = False,
 ) -> int:
     """Check whether this machine is fit, and say how to mend it; exit 1 if something is not."""
+    from supervisor import doctor as doctor_verb
+
     return doctor_verb.doctor(file, as_json=as_json)
 
 
 @verb
 def version(as_json: JsonOption = False) -> int:
     """Print the versions that matter in a bug report."""
+    from supervisor import versions
+
     return versions.show(as_json)
 
 
