@@ -9,7 +9,6 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -45,6 +44,7 @@ from supervisor.slot import ExitRecord, Former, Slot, restore
 from supervisor.spec_handover import SpecHandover
 from supervisor.worker_memory import Heard, WorkerMemory, told_by
 from supervisor.worker_process import WorkerProcess
+from worker.alarm import Alarm
 from worker.announcement import NOT_RELAYED, Announcement, Cause, EventKind, Origin
 from worker.endpoints import stack_file
 from worker.respec import Change
@@ -64,14 +64,15 @@ class Keeper:
         household: What it shares with the others.
         table: Stores this connection's line of the registry.
 
+    Attributes:
+        spec: Of the next process; what the living one was given is known to ``handover``.
+        life: Decides what becomes of the process.
+        liveness: Judges its stamps.
+        incarnation: The number of the last process, of an earlier supervisor's too.
+
     """
 
-    def __init__(
-        self,
-        spec: ConnectionSpec,
-        household: Household,
-        table: SlotWriter,
-    ) -> None:
+    def __init__(self, spec: ConnectionSpec, household: Household, table: SlotWriter) -> None:
         self.spec = spec
         self.life = WorkerLife(spec, household.pace)
         self.liveness = Liveness(spec.hang)
@@ -80,8 +81,7 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         self._process = WorkerProcess(spec.name, self._gone)
         self.exited, self.kill = self._process.ended, self._process.kill
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_ns: int | None = None
+        self._alarm = Alarm(self._expire)
         self._memory = WorkerMemory(household.shm_dir, spec.name)
         self._asked_ns: int | None = None
         self._memory_watch = MemoryWatch()
@@ -101,7 +101,7 @@ class Keeper:
     # Facts in, requests out ------------------------------------------------------------------
 
     def handle(self, event: Event, now_ns: int | None = None) -> None:
-        """Feed one fact to the life and perform what it requests, in order."""
+        """Feed one fact to the life and perform what it requests, in order; CLOCK_MONOTONIC."""
         now_ns = time.monotonic_ns() if now_ns is None else now_ns
         actions = self.life.handle(now_ns, event)
         for action in actions:
@@ -115,32 +115,19 @@ class Keeper:
                     self._process.send(name)
                 case Announce(announcement):
                     self._announce(announcement)
-        self._arm()
+        self._alarm.set(self.life.deadline_ns)
         # Time passes four times a second, and nearly always nothing comes of it.
         slot = self._slot
         if (
             actions
             or not isinstance(event, Tick)
             or slot is None
-            or (slot.crash_loop != self.life.crash_loop)
+            or slot.crash_loop != self.life.crash_loop
         ):
             self.save()
         self._note_calm()
 
-    def _arm(self) -> None:
-        deadline_ns = self.life.deadline_ns
-        if deadline_ns == self._armed_ns:
-            return
-        self._armed_ns = deadline_ns
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if deadline_ns is not None:
-            delay_s = max(0, deadline_ns - time.monotonic_ns()) / 1e9
-            self._timer = self._loop.call_later(delay_s, self._expire)
-
     def _expire(self) -> None:
-        self._armed_ns = None  # the loop's clock may be early by its resolution: armed again then
         self.relay()  # a first stamp in time counts, even if nobody looked yet
         self.handle(Tick())
 
@@ -158,16 +145,17 @@ class Keeper:
             self._loop.call_soon(self.spawn_failed, str(error))
 
     def _announce(self, announcement: Announcement) -> None:
-        log.info("%s", describe(announcement, self.spec.name, self.pid))
-        self._household.events.publish(announcement, self._origin())
+        self._publish(announcement, self.incarnation, self.pid)
 
-    def _origin(self) -> Origin:
-        return Origin(
-            fleet=self._household.fleet,
-            connection=self.spec.name,
-            incarnation=self.incarnation,
-            pid=self.pid,
+    def _publish(
+        self, announcement: Announcement, incarnation: int, pid: int, **when_ns: int
+    ) -> None:
+        name = self.spec.name
+        log.info("%s", describe(announcement, name, pid))
+        origin = Origin(
+            fleet=self._household.fleet, connection=name, incarnation=incarnation, pid=pid
         )
+        self._household.events.publish(announcement, origin, **when_ns)
 
     def tell_change(self, doing: str, keys: Sequence[str]) -> None:
         """Announce what becomes of the connection and why."""
@@ -226,7 +214,7 @@ class Keeper:
         up_since_ns = self._memory.word(Word.UP_SINCE_NS, self.incarnation)
         if up_since_ns is not None:
             self.handle(Up() if up_since_ns else Down(), up_since_ns or None)
-        self._arm()
+        self._alarm.set(self.life.deadline_ns)
         self.save()
 
     def bury(self, pid: int, code: int | None, signal_name: str | None) -> None:
@@ -316,11 +304,12 @@ class Keeper:
                     self.handle(Down(), record.monotonic_ns)
         if kind in NOT_RELAYED:
             return
-        announcement = told_by(record)
-        origin = replace(self._origin(), incarnation=heard.epoch, pid=heard.pid)
-        log.info("%s", describe(announcement, self.spec.name, heard.pid))
-        self._household.events.publish(
-            announcement, origin, wall_ns=record.wall_ns, monotonic_ns=record.monotonic_ns
+        self._publish(
+            told_by(record),
+            heard.epoch,
+            heard.pid,
+            wall_ns=record.wall_ns,
+            monotonic_ns=record.monotonic_ns,
         )
 
     def judge(self, now_ns: int) -> Verdict | None:
@@ -400,5 +389,4 @@ class Keeper:
         self._unsettle()
         self._memory.close()
         self._process.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
