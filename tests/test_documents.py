@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,19 @@ def test_every_module_has_its_room_on_the_map():
     for package in ("shm", "worker", "supervisor"):
         modules = {path.stem for path in (ROOT / package).glob("*.py")}
         assert modules - {"__init__", "__main__"} <= mentioned
+
+
+def test_what_the_map_calls_pure_is_held_to_it_by_the_import_contract():
+    rooms = page("architecture.md").split("## Rooms")[1].split("## Machines")[0]
+    package, called_pure = "", set()
+    for line in rooms.splitlines():
+        if row := re.match(r"\| (?:`(\w+)` )?\| (.*?) \|", line):
+            package = row[1] or package
+            called_pure |= {f"{package}.{name}" for name in re.findall(r"`(\w+)` \*pure\*", row[2])}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (pure,) = (rule for rule in contracts if rule["name"].startswith("Pure machines"))
+    assert called_pure == set(pure["source_modules"])
 
 
 def test_the_wire_format_page_names_every_kind_flag_event_and_cause():
