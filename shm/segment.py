@@ -62,9 +62,16 @@ class Segment:
         _write_header(self)
 
     def locked(self) -> bool:
-        """Return whether the owner holds it: false as soon as it has died, however it died."""
+        """
+        Return whether the owner holds it: false as soon as it has died, however it died.
+
+        Nobody is taken for dead while the system refuses to tell.
+        """
         # A second open file description of the same inode: ours would not conflict with itself.
-        descriptor = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return True
         try:
             return not try_lock(descriptor)
         finally:
@@ -187,6 +194,7 @@ def open_readonly(
         SegmentForeign: If it is not a segment of ours, or of another kind.
         SegmentVersion: If its layout or incarnation is not this program's.
         SegmentTruncated: If the file is shorter than it says, or than its layout is.
+        SegmentUnavailable: If the system refuses it for now.
         SegmentError: If it cannot be opened.
 
     """
@@ -195,12 +203,13 @@ def open_readonly(
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise SegmentError(path, f"cannot be opened: {error.strerror}") from error
+        kind_of_error = SegmentUnavailable if error.errno in PASSING else SegmentError
+        raise kind_of_error(path, f"cannot be opened: {error.strerror}") from error
     try:
         header = _checked_header(path, descriptor, kind, layout_hash)
         if header.total_bytes < smallest:
             raise SegmentTruncated(path, f"has {header.total_bytes} of at least {smallest} bytes")
-        memory = mmap.mmap(descriptor, header.total_bytes, prot=mmap.PROT_READ)
+        memory = _mapped(path, descriptor, header.total_bytes, mmap.PROT_READ)
         return Segment(path, descriptor, memory, header)
     except BaseException:
         os.close(descriptor)
@@ -225,17 +234,27 @@ def map_writable(
         SegmentForeign: If it is not a segment of ours, or of another kind.
         SegmentVersion: If its layout or incarnation is not this program's.
         SegmentTruncated: If the file is shorter than it says.
+        SegmentUnavailable: If the system refuses it for now.
 
     """
     descriptor = os.dup(held)
     try:
         header = _checked_header(path, descriptor, kind, layout_hash)
-        memory = mmap.mmap(descriptor, header.total_bytes)
+        memory = _mapped(path, descriptor, header.total_bytes, mmap.PROT_READ | mmap.PROT_WRITE)
         touch(memory, 0, min(touched, header.total_bytes))
         return Segment(path, descriptor, memory, header)
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _mapped(path: Path, descriptor: int, total_bytes: int, protection: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(descriptor, total_bytes, prot=protection)
+    except ValueError as error:  # somebody cut it since we looked
+        raise SegmentTruncated(path, f"has not {total_bytes} bytes any more") from error
+    except OSError as error:  # no memory, or no descriptor: a mapping has one of its own
+        raise SegmentUnavailable(path, f"cannot be mapped: {error.strerror}") from error
 
 
 def _checked_header(path: Path, descriptor: int, kind: SegmentKind, layout_hash: int) -> Header:

@@ -158,8 +158,8 @@ def try_lock(descriptor: int, how: int = fcntl.LOCK_SH) -> bool:
 
 
 def leads_to(path: Path, inode: int) -> bool:
-    """Return whether a path is that of a file."""
+    """Return whether a path is that of a file, as far as we may look."""
     try:
         return os.stat(path, follow_symlinks=False).st_ino == inode
-    except FileNotFoundError:
+    except OSError:
         return False

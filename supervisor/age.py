@@ -1,5 +1,6 @@
 """Age: notices a consumer that is slower than its messages (the suicidal snail of the zguide)."""
 
+import math
 import time
 from typing import Literal, get_args
 
@@ -26,7 +27,7 @@ class AgeWatch:
     """
 
     def __init__(self, max_age_s: float, policy: Policy) -> None:
-        if not max_age_s > 0:
+        if not 0 < max_age_s < math.inf:
             raise ValueError(f"max_age is in seconds and above 0, got {max_age_s!r}")
         if policy not in get_args(Policy):
             raise ValueError(f"on_age is one of {', '.join(get_args(Policy))}, got {policy!r}")

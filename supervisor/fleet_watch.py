@@ -7,8 +7,8 @@ import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 
-from shm.errors import DirectoryRefused, SegmentError
-from shm.segment_lock import is_held
+from shm.errors import DirectoryRefused, SegmentError, SegmentUnavailable
+from shm.segment_lock import is_locked
 from shm.stats import stats_path
 from supervisor.errors import NoSuchFleet
 from supervisor.fleets import find, is_supervised, opened, select, slots_of
@@ -70,7 +70,7 @@ class FleetWatch:
                 self.shm_dir, self.runtime_dir = shm_dir, registry.runtime_dir
         except DirectoryRefused:
             raise
-        except (NoSuchFleet, SegmentError):
+        except (NoSuchFleet, SegmentError, OSError):  # the last: no descriptor to look with
             return False
         matching = {glob: fnmatch.filter(every, glob) for glob in self._globs or ("*",)}
         wanted = {name for names in matching.values() for name in names}
@@ -79,9 +79,21 @@ class FleetWatch:
         return True
 
     def has_ended(self) -> bool:
-        """Return whether neither supervisor nor any worker of the fleet is left."""
+        """Return whether neither supervisor nor any worker of the fleet is left, for certain."""
         if self.shm_dir is None:
             return False
-        if is_supervised(self.shm_dir):
+        segments = [stats_path(self.shm_dir, name) for name in self.names]
+        try:
+            return not is_supervised(self.shm_dir) and not any(map(_is_held, segments))
+        except SegmentUnavailable:
             return False
-        return not any(is_held(stats_path(self.shm_dir, name)) for name in self.names)
+
+
+def _is_held(path: Path) -> bool:
+    """Return whether a segment's owner lives; SegmentUnavailable if nobody can tell for now."""
+    try:
+        return is_locked(path)
+    except SegmentUnavailable:
+        raise
+    except SegmentError:
+        return False

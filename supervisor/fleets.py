@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shm.directory import fleet_directories
-from shm.errors import SegmentError
+from shm.errors import SegmentError, SegmentUnavailable
 from supervisor.errors import NoSuchConnection, NoSuchFleet
 from supervisor.registry_view import RegistryView
 from supervisor.slot import Slot
@@ -78,10 +78,18 @@ def select(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def is_supervised(directory: Path) -> bool:
-    """Return whether the fleet of a directory has a living supervisor."""
+    """
+    Return whether the fleet of a directory has a living supervisor.
+
+    Raises:
+        SegmentUnavailable: If nobody can tell for now.
+
+    """
     try:
         with RegistryView.open(directory) as registry:
             return registry.supervisor_alive()
+    except SegmentUnavailable:
+        raise
     except (SegmentError, FileNotFoundError):
         return False
 

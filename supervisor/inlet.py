@@ -245,6 +245,7 @@ class Inlet:
 
     def skip_old(self, out: deque[Item], max_age_ns: int) -> None:
         """Leave out what waits and is older than ``max_age_ns``, but for the last message."""
+        self._hand_over(out)  # what an interrupt left
         message: Message | None = None
         head: Head | None = None
         while (fact := self._next_fact()) is not None:

@@ -59,8 +59,8 @@ class Subscriber:
         NoSuchFleet: Without ``wait``, if the fleet is not there.
         NoSuchConnection: Without ``wait``, if a glob matches none of its connections.
         TopicRefused: If a topic is not the key alone.
-        ValueError: If ``last_value``, ``replay`` and ``since`` exclude each other, or ``max_age``
-            or ``on_age`` is impossible.
+        ValueError: If ``last_value``, ``replay`` and ``since`` exclude each other, or ``since``,
+            ``max_age`` or ``on_age`` is impossible.
 
     """
 
@@ -81,6 +81,9 @@ class Subscriber:
         if last_value + replay + (since is not None) > 1:
             raise ValueError("last_value, replay and since exclude each other: choose one")
         self._topics = tuple(map(_checked, (topics,) if isinstance(topics, str) else topics))
+        known = since.values() if isinstance(since, Mapping) else (since,)
+        if any(seq is not None and seq < 0 for seq in known):
+            raise ValueError(f"since is a seq, 0 or above, got {since!r}")
         self._since = since
         self._join = Join.REPLAY if replay else Join.LAST_VALUE if last_value else Join.LIVE
         self._age = None if max_age is None else AgeWatch(max_age, on_age)

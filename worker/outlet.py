@@ -31,6 +31,7 @@ DRAIN_BUDGET = 64
 SUBSCRIPTION_BYTES_MAX = 4096
 LINGER_MS = 100
 HANDSHAKE_MS = 5_000
+FAREWELLS = 10  # looks: libzmq's thread tells the end first, and closes the connection then
 HOLD_S = 0.02  # a subscriber that reads is back within a millisecond or two
 HELD_BYTES_MAX = 16 * 1024 * 1024
 
@@ -85,6 +86,7 @@ class Outlet:
         self._raw_send: Send = super(zmq.Socket, xpub).send
         self.send_data: Send | None = None
         self._wanted = stats.former_subscriptions
+        self._farewells = 0
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._looked_at = self._counters[BYTES]
@@ -203,10 +205,23 @@ class Outlet:
         self._words[SUBSCRIBERS] = subscriptions.total
         self.send_data = self._raw_send if subscriptions.wants_data else None
 
+    def _forget_the_gone(self) -> None:
+        """Count nothing that was subscribed if nobody is left; libzmq does not tell all ends."""
+        subscriptions = self._subscriptions
+        if subscriptions.ended:
+            subscriptions.ended, self._farewells = False, FAREWELLS
+        if not self._farewells:
+            return
+        self._farewells -= 1
+        if subscriptions.total and not peers.count(self._address):
+            subscriptions.clear()
+            self._heard()
+
     # Slow ones ---------------------------------------------------------------------------------
 
     def look(self) -> list[Announcement]:
         """Bound what waits for those who do not read; return what there is to announce."""
+        self._forget_the_gone()
         told = []
         published, head = self._counters[BYTES], self._words[SEQ]
         self._has_sent = self.send_data is not None and published != self._looked_at

@@ -14,6 +14,11 @@ from collections.abc import Collection, Iterator
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of unix(7)
 
 
+def count(address: str) -> int:
+    """Return how many connections a listening socket's address has, the listener left out."""
+    return sum(not _is_listener(link) for link in _links(address))
+
+
 def stuck(address: str) -> dict[int, int]:
     """
     Return the connections to which nothing can be written until the peer reads.
@@ -58,8 +63,12 @@ def _pid(link: socket.socket) -> int:
 
 
 def _is_full(link: socket.socket) -> bool:
-    if link.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # the listener is never writable
+    if _is_listener(link):  # it is never writable
         return False
     poll = select.poll()
     poll.register(link, select.POLLOUT)
     return not poll.poll(0)
+
+
+def _is_listener(link: socket.socket) -> bool:
+    return bool(link.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

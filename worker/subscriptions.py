@@ -1,8 +1,8 @@
 """Subscriptions: what the peers of a data endpoint have subscribed to, counted.
 
 Pure. An XPUB with ZMQ_XPUB_VERBOSER tells every subscription and every end of one, those of a peer
-that died included, so that counting them is exact. A peer that tells the end of what it never
-subscribed to is not told apart from one that did: no libzmq SUB does that.
+that died included, but once where it subscribed to one prefix several times. So a count may stay
+too high; ``clear`` it when no peer is left. The end of what was never subscribed to is not told.
 """
 
 from worker.envelope import TOPIC_LENGTH_MAX, topic_prefix
@@ -22,6 +22,7 @@ class Subscriptions:
     Attributes:
         total: How many subscriptions there are, each peer's counted.
         refused: Frames that are no subscription, or one that cannot match or is one too many.
+        ended: Whether a subscription has ended since this was last set to false.
 
     """
 
@@ -31,15 +32,22 @@ class Subscriptions:
         self._data = 0
         self.total = 0
         self.refused = 0
+        self.ended = False
 
     @property
     def wants_data(self) -> bool:
         """Whether any of them can match a data topic."""
         return self._data > 0
 
+    def clear(self) -> None:
+        """Count from nothing again: nobody is there."""
+        self._counts.clear()
+        self._data = self.total = 0
+
     def take(self, frame: bytes) -> bool:
         """Count what a peer sent; return whether it is a subscription."""
         kind, prefix = frame[:1], frame[1:]
+        self.ended |= kind == bytes([UNSUBSCRIBE])
         if kind == bytes([SUBSCRIBE]) and len(prefix) <= PREFIX_BYTES_MAX:
             if prefix in self._counts or len(self._counts) < PREFIXES_MAX:
                 self._counts[prefix] = self._counts.get(prefix, 0) + 1

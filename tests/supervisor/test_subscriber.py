@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -385,8 +386,12 @@ def test_what_cannot_be_is_refused_by_name(fleet):
         Subscriber("small", topics=("a\0b",))
     with pytest.raises(ValueError, match="exclude each other"):
         Subscriber("small", replay=True, since=3)
-    with pytest.raises(ValueError, match="max_age"):
-        Subscriber("small", max_age=0)
+    for since in (-1, {"a": -5}):
+        with pytest.raises(ValueError, match="since"):
+            Subscriber("small", since=since)
+    for max_age in (0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="max_age"):
+            Subscriber("small", max_age=max_age)
     with pytest.raises(ValueError, match="on_age"):
         Subscriber("small", max_age=1, on_age="die")
     with Subscriber("small", wait=False) as subscriber, pytest.raises(NoSuchConnection):
@@ -726,13 +731,21 @@ def test_only_a_dead_successor_that_nobody_heard_is_spoken_for(fleet):
     words.close()
 
 
+@dataclass
+class Switch:
+    """Whether an interrupt is let through."""
+
+    on: bool = False
+
+
 @pytest.fixture
 def interruptible():
-    """Return a switch: while it is on, SIGUSR1 is a Ctrl-C, which pytest itself must not get."""
-    switch = threading.Event()
+    """Return a switch: once it is on, the next SIGUSR1 is a Ctrl-C, which pytest must not get."""
+    switch = Switch()
 
     def interrupt(_number, _frame):
-        if switch.is_set():
+        if switch.on:
+            switch.on = False  # the next one may come before the first is caught
             raise KeyboardInterrupt
 
     former = signal.signal(signal.SIGUSR1, interrupt)
@@ -759,11 +772,10 @@ def test_an_interrupt_costs_at_most_what_was_being_handed_over(fleet, interrupti
         try:
             while (not seqs or seqs[-1] < count) and time.monotonic() < deadline:
                 try:
-                    interruptible.set()
+                    interruptible.on = True
                     item = subscriber.recv(0.05)
-                    interruptible.clear()
+                    interruptible.on = False
                 except KeyboardInterrupt:
-                    interruptible.clear()
                     interrupts += 1
                     continue
                 seqs += [] if item is None else [item.seq]

@@ -3,7 +3,7 @@ import socket
 import subprocess
 import sys
 
-from worker.peers import cut, stuck
+from worker.peers import count, cut, stuck
 
 PEER = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); input()"
 
@@ -20,6 +20,7 @@ def test_the_process_that_does_not_read_is_found_and_no_other(tmp_path):
         ):
             links = [listener.accept()[0] for _ in range(2)]
             assert stuck(path) == {}
+            assert (count(path), count(path + "x")) == (2, 0)
             for link in links:
                 raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4)
                 if int.from_bytes(raw, sys.byteorder) == stalled.pid:
@@ -42,3 +43,4 @@ def test_the_process_that_does_not_read_is_found_and_no_other(tmp_path):
             assert stuck(path) == {}
             for link in links:
                 link.close()
+            assert count(path) == 0

@@ -275,6 +275,23 @@ async def test_nothing_is_sent_while_nobody_has_subscribed_to_data(bench):
 
 
 @on_loop
+async def test_who_subscribed_to_one_prefix_twice_is_forgotten_when_gone(bench):
+    """libzmq tells each subscription, but the end of both once."""
+    one = bench()
+    publisher = one.open()
+    for _ in range(3):
+        sub = bench.sub("data.x\0", "state.x\0")
+        await until(lambda: one.stats.words[Word.SUBSCRIBERS] == 2)
+        sub.socket.subscribe("data.x\0")
+        await until(lambda: one.sending and one.stats.words[Word.SUBSCRIBERS] == 3)
+        sub.close()
+        for _ in range(outlet.FAREWELLS):
+            await asyncio.sleep(0.02)
+            publisher.look()
+        assert (one.sending, one.stats.words[Word.SUBSCRIBERS]) == (False, 0)
+
+
+@on_loop
 async def test_the_first_subscriber_is_seen_at_once_and_told_the_head(bench):
     here = bench()
     here.open()

@@ -49,3 +49,14 @@ def test_too_many_prefixes_are_counted_and_their_data_is_sent_all_the_same():
     subscriptions.take(b"\x00data.x\0")
     assert subscriptions.wants_data, "how many there are is not known any more"
     assert subscriptions.take(b"\x01s1"), "one more of a known prefix"
+
+
+def test_nothing_is_left_of_those_who_are_gone():
+    subscriptions = told(b"\x01data.x\0", b"\x01data.x\0")
+    assert not subscriptions.ended
+    subscriptions.take(b"\x00data.x\0")
+    assert (subscriptions.ended, subscriptions.wants_data) == (True, True)
+    subscriptions.clear()
+    assert (subscriptions.wants_data, subscriptions.total) == (False, 0)
+    subscriptions.take(b"\x01data.x\0")
+    assert (subscriptions.wants_data, subscriptions.total) == (True, 1)
