@@ -21,8 +21,8 @@ from chaos.scene import SETTINGS, Scene, toml_of
 from chaos.witness import Witness
 from shm.layout import Counter as Of
 from shm.view import StatsView
-from worker.legs import MIND_S
 from worker.overlap import HOLD_NS
+from worker.pair import MIND_S
 from worker.spec import SECOND_NS
 
 BREATH_S = 0.05
