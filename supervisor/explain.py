@@ -162,9 +162,9 @@ def lines(document: dict[str, Any]) -> list[str]:
         shown.append("  note      the supervisor is dead")
     if document["note"]:
         shown.append(f"  note      {document['note']}")
-    shown.append(f"  process   {process}; {document['restarts']} restarts")
+    shown.append(f"  process   {process}; restarts {document['restarts']}")
     session = document["session"]
-    waits = f"; {session['dials_postponed']} dials waited for the host's connect budget so far"
+    waits = f"; waits for the host's connect budget: {session['dials_postponed']}"
     shown.append(f"  session   {session['state']}{waits if session['dials_postponed'] else ''}")
     for death in document["exits"]:
         how = ending(death["cause"], death["code"], death["signal"])

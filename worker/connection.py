@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from shm.layout import Counter, Word
-from worker import heartbeat, socket_options
+from worker import heartbeat_facts, socket_options
 from worker import session_events as events
 from worker import session_facts as facts
 from worker.alarm import Alarm
@@ -181,20 +181,20 @@ class Connection:
             case _:
                 self._perform_heartbeat(action, now_ns)
 
-    def _perform_heartbeat(self, action: heartbeat.Action, now_ns: int) -> None:
+    def _perform_heartbeat(self, action: heartbeat_facts.Action, now_ns: int) -> None:
         match action:
-            case heartbeat.SendPing(seq):
+            case heartbeat_facts.SendPing(seq):
                 assert self.wire is not None
                 self._pings.send(self.wire, self.session.number, seq)
-            case heartbeat.TakePong(_seq, rtt_ns):
+            case heartbeat_facts.TakePong(_seq, rtt_ns):
                 self._pings.tell_answered(rtt_ns, now_ns)
-            case heartbeat.CountLatePong(rtt_ns):
+            case heartbeat_facts.CountLatePong(rtt_ns):
                 self._announce(events.late_pong(rtt_ns))
-            case heartbeat.CountMissed():
+            case heartbeat_facts.CountMissed():
                 self._counters[Counter.MISSED_PONGS] += 1
-            case heartbeat.CountForeignPong():
+            case heartbeat_facts.CountForeignPong():
                 self._counters[Counter.FOREIGN_PONGS] += 1
-            case heartbeat.Look(since_ns):
+            case heartbeat_facts.Look(since_ns):
                 self._self_check.look(since_ns)
 
     def _announce(self, announcement: Announcement) -> None:

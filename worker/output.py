@@ -39,7 +39,7 @@ class Ear(Protocol):
         """A ping of the timetable was sent at ``sent_ns``, CLOCK_MONOTONIC: a moment ago."""
 
     def pong(self, rtt_ns: int | None, now_ns: int, payload: bytes) -> None:
-        """A ping was answered; ``rtt_ns`` as in ``heartbeat.TakePong``."""
+        """A ping was answered; ``rtt_ns`` as in ``heartbeat_facts.TakePong``."""
 
     def announce(self, announcement: Announcement) -> None:
         """An event happened."""

@@ -9,7 +9,7 @@ import time
 import uuid
 
 from shm.layout import Counter
-from worker import heartbeat
+from worker import heartbeat_facts
 from worker.dialect import Dialect
 from worker.manual_pings import ManualPings
 from worker.output import Cells, Output
@@ -53,7 +53,7 @@ class Pings:
         self._manual = ManualPings()
 
     def send(self, wire: Wire, session: int, seq: int) -> None:
-        """Send ping ``seq`` of session number ``session``, as ``heartbeat.SendPing`` asks."""
+        """Send ping ``seq`` of session number ``session``, as ``heartbeat_facts.SendPing`` asks."""
         assert self._spec is not None
         application = self._spec.application
         body = self._dialect.ping_body(seq, time.time_ns() // 1_000_000, lambda: str(uuid.uuid4()))
@@ -64,12 +64,12 @@ class Pings:
         # machine takes note before, and only the stamp after; and the ping is told later, or with
         # its pong.
         self.tell()  # the one before
-        self._feed(heartbeat.Sending(seq, body))
+        self._feed(heartbeat_facts.Sending(seq, body))
         sent = wire.send_text(body) if application else wire.send_ping(body)
         if not sent:
-            self._feed(heartbeat.SendFailed())
+            self._feed(heartbeat_facts.SendFailed())
             return
-        self._feed(heartbeat.Sent(seq), wire.written_ns)
+        self._feed(heartbeat_facts.Sent(seq), wire.written_ns)
         self._counters[Counter.PINGS] += 1
         self._untold = body, wire.written_ns
         self._loop.call_later(max(TELL_S, self._rtt_ns / 1e9 - LEAD_S), self.tell)
@@ -81,7 +81,7 @@ class Pings:
             self._output.ping(body, sent_ns)
 
     def tell_answered(self, rtt_ns: int | None, now_ns: int) -> None:
-        """Tell that the latest pong was in time, as ``heartbeat.TakePong`` says."""
+        """Tell that the latest pong was in time, as ``heartbeat_facts.TakePong`` says."""
         self.tell()
         self._rtt_ns = rtt_ns or 0
         self._output.pong(rtt_ns, now_ns, self._pong_payload)
@@ -89,15 +89,15 @@ class Pings:
     def hear_frame(self, body: bytes, read_ns: int) -> None:
         """Take a PONG frame that was read at ``read_ns``, CLOCK_MONOTONIC."""
         if (sent_ns := self._manual.take(body, read_ns)) is not None:
-            self._feed(heartbeat.PongElsewhere(sent_ns), read_ns)
+            self._feed(heartbeat_facts.PongElsewhere(sent_ns), read_ns)
             return
         self._pong_payload = body
-        self._feed(heartbeat.PongFrame(body), read_ns)
+        self._feed(heartbeat_facts.PongFrame(body), read_ns)
 
     def hear_message(self, payload: bytes, echo: str | None, read_ns: int) -> None:
-        """Take a message that is a pong; ``echo`` is that of ``heartbeat.PongMessage``."""
+        """Take a message that is a pong; ``echo`` is that of ``heartbeat_facts.PongMessage``."""
         self._pong_payload = payload
-        self._feed(heartbeat.PongMessage(echo), read_ns)
+        self._feed(heartbeat_facts.PongMessage(echo), read_ns)
 
     def send_once(self, wire: Wire, body: bytes | None) -> asyncio.Future[int] | None:
         """

@@ -91,7 +91,7 @@ class Report:
         self.announce(Announcement(kind=EventKind.PING, detail=detail), ago_ns)
 
     def pong(self, rtt_ns: int | None, now_ns: int, _payload: bytes) -> None:
-        """Count, record and announce a pong in time; ``rtt_ns`` as in ``heartbeat.TakePong``."""
+        """Count, record, announce a pong in time; ``rtt_ns`` as in ``heartbeat_facts.TakePong``."""
         self._counters[Counter.PONGS] += 1
         self._words[Word.LAST_PONG_NS] = now_ns
         if rtt_ns is not None:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from worker.heartbeat import Looked
+from worker.heartbeat_facts import Looked
 from worker.loop_lag import LoopLag
 from worker.wire import Wire
 

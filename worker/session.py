@@ -7,7 +7,7 @@ when to dial, subscribe, close, wait and give up. Its shell is ``worker/connecti
 import itertools
 from collections.abc import Iterator
 
-from worker import heartbeat
+from worker import heartbeat_facts
 from worker import session_events as tell
 from worker import session_facts as facts
 from worker.announcement import Cause
@@ -140,7 +140,7 @@ class Session:
                 return self._close(cause, NORMAL_CLOSE) if self.state in OPEN else ()
             case facts.Tick(heard):
                 return self._tick(now_ns, heard)
-            case heartbeat.Looked():
+            case heartbeat_facts.Looked():
                 if self._silence is not None:
                     self._silence.looked(event)
                 return self._beat(now_ns, event)
@@ -232,7 +232,7 @@ class Session:
         if self._dialogue.is_overdue(now_ns):
             return self._unanswered(self._dialogue)
         actions = list(self._speak(now_ns))
-        actions += self._beat(now_ns, heartbeat.Tick())
+        actions += self._beat(now_ns, heartbeat_facts.Tick())
         actions += self._listen(now_ns, heard)
         return tuple(actions)
 
@@ -254,7 +254,7 @@ class Session:
             return ()
         verdict = self._silence.judge(now_ns, heard)
         if verdict.look:
-            return (heartbeat.Look(now_ns - verdict.age_ns),)
+            return (heartbeat_facts.Look(now_ns - verdict.age_ns),)
         if verdict.dead is not None:
             return self._dead(verdict.dead, verdict.age_ns, verdict.looked)
         if verdict.stale and self.state is State.UP:
@@ -271,19 +271,19 @@ class Session:
         self.state = State.UP
         return (Announce(tell.fresh()),)
 
-    def _beat(self, now_ns: int, event: heartbeat.Event) -> tuple[Action, ...]:
+    def _beat(self, now_ns: int, event: heartbeat_facts.Event) -> tuple[Action, ...]:
         if self.heartbeat is None or self.state not in (*OPEN, State.DRAINING):
-            unsolicited = isinstance(event, heartbeat.PongFrame)
-            return (heartbeat.CountForeignPong(),) if unsolicited else ()
+            unsolicited = isinstance(event, heartbeat_facts.PongFrame)
+            return (heartbeat_facts.CountForeignPong(),) if unsolicited else ()
         actions: list[Action] = []
         for action in self.heartbeat.handle(now_ns, event):
             actions.append(action)
-            if isinstance(action, heartbeat.DeclareDead) and self.state in OPEN:
+            if isinstance(action, heartbeat_facts.DeclareDead) and self.state in OPEN:
                 actions += self._dead(action.cause, action.waited_ns, action.looked)
         return tuple(actions)
 
     def _dead(
-        self, cause: Cause, waited_ns: int, looked: heartbeat.Looked | None
+        self, cause: Cause, waited_ns: int, looked: heartbeat_facts.Looked | None
     ) -> tuple[Action, ...]:
         timeout = tell.timeout(self.number, cause, waited_ns, looked)
         return (Announce(timeout), *self._close(cause, _closing_of_the_dead(cause)))

@@ -5,7 +5,7 @@ Pure. Times in nanoseconds come in, seconds go out: events are read by people an
 
 from shm.layout import Counter
 from worker.announcement import Announcement, Cause, EventKind
-from worker.heartbeat import Looked
+from worker.heartbeat_facts import Looked
 from worker.session_facts import Lost
 from worker.spec import SECOND_NS
 

@@ -6,7 +6,7 @@ Pure.
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker import heartbeat
+from worker import heartbeat_facts
 from worker.announcement import Announcement, Cause
 from worker.close_codes import NORMAL
 from worker.exits import Exit
@@ -138,7 +138,7 @@ Event = (
     | Adjusted
     | RenewalWanted
     | Tick
-    | heartbeat.Event
+    | heartbeat_facts.Event
 )
 
 
@@ -203,4 +203,4 @@ class EndWorker:
     code: Exit
 
 
-Action = Dial | Say | CloseWire | AbortWire | Announce | EndWorker | heartbeat.Action
+Action = Dial | Say | CloseWire | AbortWire | Announce | EndWorker | heartbeat_facts.Action

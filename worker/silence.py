@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from worker.announcement import Cause
-from worker.heartbeat import Looked
+from worker.heartbeat_facts import Looked
 from worker.spec import LivenessSpec, ServerHeartbeat
 
 

@@ -7,6 +7,7 @@ python -m bench --help
 import argparse
 import importlib.metadata
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -77,6 +78,8 @@ def main() -> int:
     facts["feedwarden"] = importlib.metadata.version("feedwarden")
     facts["traffic"] = asked.recording.name if asked.recording else f"seed {asked.seed}"
     facts["run"] = "quick" if asked.quick else "full"
+    # Sessions end by the hundred here, on purpose: what a client logs of each is no news.
+    logging.getLogger("worker").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="feedwarden-bench-", dir="/dev/shm") as folder:
         options = Options(asked.quick, Path(folder), figures, asked.seed, asked.recording)
         whole = measured(options, asked.only)

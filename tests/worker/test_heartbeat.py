@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.heartbeat import (
-    TRANSITIONS,
+from worker.heartbeat import TRANSITIONS, Heartbeat, State
+from worker.heartbeat_facts import (
     CountForeignPong,
     CountLatePong,
     DeclareDead,
-    Heartbeat,
     Look,
     Looked,
     PongElsewhere,
@@ -19,7 +18,6 @@ from worker.heartbeat import (
     Sending,
     SendPing,
     Sent,
-    State,
     TakePong,
     Tick,
 )

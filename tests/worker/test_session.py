@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import heartbeat
+from worker import heartbeat_facts
 from worker.announcement import EventKind
 from worker.exits import Exit
 from worker.session import TRANSITIONS, Session, State
@@ -82,10 +82,10 @@ def test_a_missing_pong_closes_the_socket_and_only_its_loss_leads_to_the_next_di
     session = brought_up()
     at = session.deadline_ns
     (ping,) = session.handle(at, Tick())
-    session.handle(at, heartbeat.Sending(ping.seq, b"1"))
-    assert isinstance(session.handle(at + 5, Tick())[0], heartbeat.Look)
-    dead, timeout, close = session.handle(at + 5, heartbeat.Looked())
-    assert isinstance(dead, heartbeat.DeclareDead)
+    session.handle(at, heartbeat_facts.Sending(ping.seq, b"1"))
+    assert isinstance(session.handle(at + 5, Tick())[0], heartbeat_facts.Look)
+    dead, timeout, close = session.handle(at + 5, heartbeat_facts.Looked())
+    assert isinstance(dead, heartbeat_facts.DeclareDead)
     assert timeout.announcement.kind is EventKind.TIMEOUT
     assert isinstance(close, CloseWire)
     assert not close.wait
@@ -166,7 +166,7 @@ def test_a_stop_while_waiting_ends_at_once():
 
 def test_a_stop_during_the_close_of_a_dead_session_ends_with_it():
     session = brought_up()
-    session.handle(200, heartbeat.SendFailed())
+    session.handle(200, heartbeat_facts.SendFailed())
     assert session.state is State.DRAINING
     assert session.handle(201, StopWanted()) == ()
     assert session.handle(202, LOST)[-1] == EndWorker(Exit.STOPPED)
@@ -184,7 +184,9 @@ def test_without_a_heartbeat_nothing_is_due_and_a_pong_is_foreign():
     session = brought_up(ConnectionSpec(name="x", url=URL, heartbeat=None))
     assert session.deadline_ns is None
     assert session.handle(10**15, Tick()) == ()
-    assert session.handle(10**15, heartbeat.PongFrame(b"")) == (heartbeat.CountForeignPong(),)
+    assert session.handle(10**15, heartbeat_facts.PongFrame(b"")) == (
+        heartbeat_facts.CountForeignPong(),
+    )
 
 
 def test_each_session_has_a_heartbeat_of_its_own():
@@ -221,9 +223,9 @@ FACTS = st.sampled_from(
         LOST,
         Lost("peer_closed", 0.9, code=1008),
         Tick(),
-        heartbeat.Looked(),
-        heartbeat.SendFailed(),
-        heartbeat.PongFrame(b"1"),
+        heartbeat_facts.Looked(),
+        heartbeat_facts.SendFailed(),
+        heartbeat_facts.PongFrame(b"1"),
         StopWanted(),
     ]
 )
@@ -270,8 +272,8 @@ def test_in_any_order_of_facts_there_is_one_socket_at_most_and_one_end(spec, ste
                     dials += not reserved
                     sockets += 1
                     assert number == dials
-                case heartbeat.SendPing(seq):
-                    session.handle(now_ns, heartbeat.Sending(seq, b"%d" % seq))
+                case heartbeat_facts.SendPing(seq):
+                    session.handle(now_ns, heartbeat_facts.Sending(seq, b"%d" % seq))
                 case EndWorker():
                     ends += 1
         assert sockets <= 1
@@ -350,9 +352,9 @@ def test_a_long_list_is_said_at_the_pace_allowed_and_pings_go_meanwhile():
             match action:
                 case Say(texts):
                     sent.append((now_ns, len(texts)))
-                case heartbeat.SendPing(seq):
-                    session.handle(now_ns, heartbeat.Sending(seq, b"%d" % seq))
-                    session.handle(now_ns, heartbeat.PongFrame(b"%d" % seq))
+                case heartbeat_facts.SendPing(seq):
+                    session.handle(now_ns, heartbeat_facts.Sending(seq, b"%d" % seq))
+                    session.handle(now_ns, heartbeat_facts.PongFrame(b"%d" % seq))
                     sent.append((now_ns, 1))
     assert sum(count for _at, count in sent) >= 8
     for at, _count in sent:
@@ -417,10 +419,10 @@ def test_wrong_credentials_end_the_worker_for_good():
 def looked(session, at, heard, unread=0):
     """Let the silence be judged at ``at``: a look into the socket first, then what it says."""
     (look,) = session.handle(at, Tick(heard))
-    assert isinstance(look, heartbeat.Look)
+    assert isinstance(look, heartbeat_facts.Look)
     assert look.since_ns < at
     assert session.handle(at, Tick(heard)) == (), "it looks already"
-    assert session.handle(at, heartbeat.Looked(unread)) == ()
+    assert session.handle(at, heartbeat_facts.Looked(unread)) == ()
     assert session.deadline_ns == 0, "judged at once"
     return session.handle(at, Tick(heard))
 
@@ -429,7 +431,7 @@ def test_what_waited_in_the_socket_ends_the_silence_and_the_next_is_looked_for_a
     session, _ = opened(connection(liveness=LivenessSpec(max_silence_ns=100)), at=10)
     session.handle(110, Tick(Heard()))
     assert session.deadline_ns is None
-    session.handle(112, heartbeat.Looked())
+    session.handle(112, heartbeat_facts.Looked())
     assert session.handle(113, Tick(Heard(frame_ns=111))) == ()
     assert session.deadline_ns == 211
     timeout, _close = looked(session, 211, Heard(frame_ns=111))

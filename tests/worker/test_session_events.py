@@ -5,7 +5,7 @@ import pytest
 from shm.layout import Counter
 from worker import session_events as events
 from worker.announcement import Cause
-from worker.heartbeat import Looked
+from worker.heartbeat_facts import Looked
 from worker.session_facts import Lost
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from worker.announcement import Cause
-from worker.heartbeat import Looked
+from worker.heartbeat_facts import Looked
 from worker.silence import Heard, Silence, TopicSilence, Verdict
 from worker.spec import LivenessSpec, Match, MatchKind, ServerHeartbeat
 

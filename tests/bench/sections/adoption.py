@@ -1,8 +1,8 @@
 """SIGKILL of the supervisor: how long until the next one has every worker, and what gets lost."""
 
 import re
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from fleet import Fleet
 
@@ -62,36 +62,40 @@ def _succeed(fleet: Fleet, workers: int) -> float:
 
 def _under_load(options: Options, kills: int) -> None:
     """One connection at full rate; the subscriber is a process of its own."""
-    seconds = kills * (QUICK_SECONDS_A_KILL if options.quick else SECONDS_A_KILL)
+    count = RATE * (QUICK_SECONDS_A_KILL if options.quick else SECONDS_A_KILL)
     with Exchange() as exchange:
         fleet = Fleet(options.subfolder(), connection(exchange, "a", None))
+
+        def send() -> None:
+            # The exchange answers a ping between two runs: one long run would be a timeout.
+            for _ in range(kills):
+                exchange.go(["a"], options.traffic, rate=RATE, burst=BURST, count=count)
+
         try:
             fleet.start()
             fleet.wait_up(timeout_s=60)
             row = fleet.rows()["a"]
             shm = {"FEEDWARDEN_SHM": str(fleet.shm_base)}
-            with Listener("library", fleet.name, "a", environment=shm) as listener:
+            with (
+                Listener("library", fleet.name, "a", environment=shm) as listener,
+                ThreadPoolExecutor(1) as threads,
+            ):
                 time.sleep(0.5)  # it has connected
-                load = {"rate": RATE, "burst": BURST, "count": RATE * seconds}
-                sender = threading.Thread(
-                    target=exchange.go, args=(["a"], options.traffic), kwargs=load
-                )
-                sender.start()
-                done = 0
-                while sender.is_alive() and done < kills:
+                sending, done = threads.submit(send), 0
+                while not sending.done() and done < kills:
                     _succeed(fleet, 1)
                     done += 1
                     time.sleep(0.1)
-                sender.join()
-                got = listener.wait_count(load["count"])
+                sending.result()
+                got = listener.wait_count(kills * count)
                 extra = listener.order("count")
             after = fleet.rows()["a"]
         finally:
             fleet.kill_everything()
-    lost = load["count"] - got
+    lost = kills * count - got
     whole = (after["pid"], after["reconnects"]) == (row["pid"], row["reconnects"])
     note = (
-        f"{done} kills, {load['count']:,} messages, {extra.get('repaired', 0)} repaired, "
+        f"{done} kills, {kills * count:,} messages, {extra.get('repaired', 0)} repaired, "
         f"{'the same process and session' if whole else 'ANOTHER PROCESS OR SESSION'}"
     )
     options.figures.add(names.ADOPTION_LOST, f"{RATE:,}/s", names.OURS, [lost], note)
