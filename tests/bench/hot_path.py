@@ -1,6 +1,6 @@
 """Cost of one message behind picows' parser, from its frame to the send of an XPUB, no socket read.
 
-    .venv/bin/python tests/bench/hot_path.py
+    .venv/bin/python tests/bench/hot_path.py [MESSAGES]
 
 Beside the least that can be written by hand (as tests/bench/peers/floor.py), in turns, in one
 thread: what is ours, without the kernel's wake-ups and ZeroMQ's thread (make bench ONLY=hot).
@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import struct
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,7 +30,8 @@ from worker.runner import Runner
 from worker.spec import Assignment, ConnectionSpec
 from worker.wire import Route
 
-MESSAGES, READ_MESSAGES, ROUNDS = 100_000, 20, 9
+MESSAGES = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000  # a round
+READ_MESSAGES, ROUNDS = 20, 9
 PAYLOAD = b'{"topic":"publicTrade.BTCUSDT","type":"snapshot","data":[' + b"x" * 311 + b"]}"
 HEADER = struct.Struct("<Qq").pack
 DONTWAIT = 1
@@ -89,7 +91,7 @@ async def main():
         runner = runner_in(folder)
         outlet = runner._publisher._outlet
         route = Route(url="ws://127.0.0.1:1/")
-        connection = runner._line._connection._add(0)
+        connection = runner._succession._connection._add(0)
         ours = PicowsWire(runner._spec, route, connection)._listener.on_ws_frame
         frame = frame_of(WSMsgType.TEXT, PAYLOAD, True, False)
         contenders = (
