@@ -69,8 +69,10 @@ def _measure(options: Options, server: Server, count: int) -> None:
     # Not those sent while the fleet ends: hundreds of ends at once are another matter.
     stamps = [
         [at_ns for at_ns in life["pings_ns"] if at_ns <= ended_s * 1e9][-pings:]
-        for life in server.lives("many", count)
+        for life in server.lives("many", count, since_ns=int(began_s * 1e9))
     ]
+    if lost := sum(len(each) < pings for each in stamps):
+        raise Failed(f"{lost} of {count} sessions ended while they were measured")
     _take_down(options.figures, str(count), stamps, share)
 
 

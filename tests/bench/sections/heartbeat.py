@@ -48,12 +48,13 @@ class Server:
     def url(self, path):
         return f"ws://127.0.0.1:{self.port}/{path}"
 
-    def lives(self, tag, count):
-        """Return what it saw of the connections of a tag, in the order of their ends."""
+    def lives(self, tag, count, since_ns=0):
+        """Return what it saw of connections of a tag that pinged since, in order of their ends."""
         found = []
         while len(found) < count:
             life = json.loads(self._process.stdout.readline())
-            if life["path"].endswith(f"-{tag}"):
+            pinged_ns = life["pings_ns"][-1:] or [0]
+            if life["path"].endswith(f"-{tag}") and pinged_ns[0] >= since_ns:
                 found.append(life)
         return found
 
