@@ -30,13 +30,13 @@ CLOSE, PING, PONG = 0x8, 0x9, 0xA
 HANDSHAKE_S, PONG_S = 5.0, 30.0
 CHUNK = 1 << 18
 AHEAD_NS = 2_000_000
-STREAMED = b"\x81\x2d" + b'{"e":"trade","s":"BTCUSDT","p":"16578.500000"}'[:45]
+STREAMED = b'\x81\x34{"session":%08d,"number":%010d,"e":"trade"}'  # 52 bytes of payload
 
 
 class Session:
     """A client: its socket, the path it asked for, and what of a frame has come."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, number: int) -> None:
         connection.settimeout(HANDSHAKE_S)
         request = b""
         while not request.endswith(b"\r\n\r\n"):
@@ -53,7 +53,12 @@ class Session:
         )
         connection.settimeout(PONG_S)
         self.connection, self.tag = connection, request.split()[1].decode().strip("/")
-        self.pongs, self._buffer = 0, b""
+        self.number, self.pongs, self._streamed, self._buffer = number, 0, 0, b""
+
+    def stream(self) -> None:
+        """Send the next message of its own stream."""
+        self._streamed += 1
+        self.connection.sendall(STREAMED % (self.number, self._streamed))
 
     def take(self) -> None:
         """Read what is there and answer it. Raises ConnectionError at the end."""
@@ -95,6 +100,7 @@ class Exchange:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(*tls)
         self._sessions: list[Session] = []
+        self._accepted = 0
         self._frames: dict[str, list[bytes]] = {}
         self._interval_ns = self._due_ns = 0
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -131,7 +137,8 @@ class Exchange:
             if self._context is not None:
                 connection.settimeout(HANDSHAKE_S)
                 connection = self._context.wrap_socket(connection, server_side=True)
-            session = Session(connection)
+            self._accepted += 1
+            session = Session(connection, self._accepted)
         except (OSError, ValueError):
             connection.close()
             return
@@ -152,7 +159,7 @@ class Exchange:
         while self._interval_ns and self._due_ns <= now_ns:
             self._due_ns += self._interval_ns
             for session in list(self._sessions):
-                self._guarded(session, lambda to=session: to.connection.sendall(STREAMED))
+                self._guarded(session, session.stream)
 
     def obey(self, order: dict) -> dict:
         """Carry out one order and return the answer."""

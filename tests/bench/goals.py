@@ -72,6 +72,9 @@ def _rest(figures: Figures) -> list[tuple[str, Goal]]:
         (names.ADOPTION, "8 workers", "start of a supervisor to 8 workers adopted", 300, "ms"),
         (names.ADOPTION, "50 workers", "start of a supervisor to 50 workers adopted", 300, "ms"),
         (names.ADOPTION_LOST, "10,000/s", "lost over SIGKILLs of the supervisor", 0, "messages"),
+        (names.LOSSES, names.STALLED, "lost to a subscriber stopped for 1 s", 0, "messages"),
+        (names.LOSSES, names.BESIDE, "lost to the one beside it", 0, "messages"),
+        (names.LOSSES, names.KILLED, "lost over SIGKILLs of the worker", 0, "messages"),
         (names.MEMORY_COST, names.SAMPLE, names.SAMPLE, 400, "ns"),
         (
             names.CYCLES,

@@ -26,6 +26,7 @@ DONTWAIT = int(zmq.DONTWAIT)
 # peers/floor.py. By hand, topic and payload are two frames and nothing else.
 ENVELOPE_STAMP, FLOOR_STAMP, EPOCH_AT = 32, 8, 4
 HAND = "hand"
+NUMBERED = b'{"session":'
 
 
 class Counted:
@@ -57,6 +58,22 @@ class Counted:
             Path(order["path"]).write_bytes(self.arrived.tobytes())
             Path(order["path"] + ".stamped").write_bytes(self.stamped.tobytes())
         return {"count": self.count, **self.extra}
+
+
+class Streamed:
+    """The exchange's own stream (exchange_process.STREAMED): which numbers of a session came."""
+
+    def __init__(self) -> None:
+        self._session = self._number = 0
+
+    def take(self, payload: bytes, extra: dict[str, int]) -> None:
+        """Note one message: whether a session is new, and how many before it did not come."""
+        session, number = int(payload[11:19]), int(payload[29:39])
+        if session != self._session:
+            self._session, self._number = session, 0
+            extra["sessions"] = extra.get("sessions", 0) + 1
+        extra["missing"] = extra.get("missing", 0) + abs(number - self._number - 1)
+        self._number = number
 
 
 def orders():
@@ -152,7 +169,7 @@ def library(fleet: str, connection: str) -> None:
     """Receive by supervisor.subscriber: gaps repaired from the journal."""
     from supervisor.subscriber import Gap, Message, Subscriber
 
-    counted = Counted(None)
+    counted, streamed = Counted(None), Streamed()
 
     def run() -> None:
         for item in Subscriber(fleet, connection):
@@ -163,6 +180,8 @@ def library(fleet: str, connection: str) -> None:
                 counted.stamped.append(item.monotonic_ns)
                 if item.repaired:
                     extra["repaired"] = extra.get("repaired", 0) + 1
+                if item.payload.startswith(NUMBERED):
+                    streamed.take(item.payload, extra)
             elif isinstance(item, Gap):
                 extra["lost"] = extra.get("lost", 0) + item.last - item.first + 1
 
